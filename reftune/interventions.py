@@ -1,0 +1,273 @@
+"""The edits of the ReFT family: one class per formula, knowing nothing but tensors.
+
+Every edit maps hidden states `h` of shape `(..., positions, width)` to edited ones of the same
+shape. Its parameters are matrices of shape `(*stack, rank, width)` and vectors of shape
+`(*stack, rank)` or `(*stack, width)`. `stack` is usually empty; otherwise each of its elements is an
+edit of its own (one per attention head, or one for the first and one for the last positions), and
+`h` has the shape `(batch, *stack, positions, width)`.
+
+An edit of your own is a class with this constructor and `forward`, and one line:
+`INTERVENTIONS["mine"] = Mine`. It must be a leaf module: plain parameters that only its own
+`forward` reads, no sub-modules with parameters (FSDP and ZeRO gather them module by module).
+
+Formulas: ReFT, arXiv 2404.03592v3 (LoReFT eq. 2, DiReFT eq. 3, ablations in App. C and F); RED,
+arXiv 2402.15179; steering vectors, App. B of the ReFT paper.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def linear(x: Tensor) -> Tensor:
+    """The activation of the paper's edits: none."""
+    return x
+
+
+def orthonormal(free: Tensor) -> Tensor:
+    """Return the matrix with orthonormal rows that a free matrix stands for.
+
+    The chart is a QR decomposition whose signs are fixed so that a matrix that already has
+    orthonormal rows stands for itself. Gradients are exact.
+
+    Args:
+        free: `(*stack, rank, width)`, `rank <= width`, any floating dtype. Half precision is
+            decomposed in float32, because `torch.linalg` has no kernels for it.
+
+    Returns:
+        `(*stack, rank, width)` in the dtype of `free`.
+    """
+    matrix = free.float() if free.dtype in (torch.float16, torch.bfloat16) else free
+    q, upper = torch.linalg.qr(matrix.mT)
+    sign = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
+    return (q * sign[..., None, :]).mT.to(free.dtype)
+
+
+def _linear_parameters(
+    stack: tuple[int, ...], rank: int, width: int
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return weight and bias as `torch.nn.Linear(width, rank)` draws them, once per stack element."""
+    bound = 1 / math.sqrt(width)
+    weight = nn.Parameter(torch.empty(*stack, rank, width).uniform_(-bound, bound))
+    bias = nn.Parameter(torch.empty(*stack, rank).uniform_(-bound, bound))
+    return weight, bias
+
+
+def _orthonormal_parameter(stack: tuple[int, ...], rank: int, width: int) -> nn.Parameter:
+    """Return random orthonormal rows, uniformly distributed (QR of a Gaussian matrix)."""
+    return nn.Parameter(orthonormal(torch.randn(*stack, rank, width)))
+
+
+class LoReFT(nn.Module):
+    """`h + Rᵀ(f(Wh + b) − Rh)`, rows of R orthonormal (eq. 2).
+
+    After a linear edit `R h' = W h + b`, and what is orthogonal to the rows of R stays as it was.
+
+    Args:
+        width: size of the hidden states, d.
+        rank: number of edited directions, r.
+        stack: leading dimensions of the parameters, see the module.
+        identity: start with `W = R, b = 0`, which leaves `h` unchanged, instead of the paper's
+            start, where W and b are drawn as `torch.nn.Linear` draws them.
+        activation: f, `linear` by default.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        stack: tuple[int, ...] = (),
+        identity: bool = True,
+        activation: Activation = linear,
+    ):
+        super().__init__()
+        if identity and activation is not linear:
+            raise ValueError("LoReFT with an activation has no identity start; take init='paper'")
+        self.weight = _orthonormal_parameter(stack, rank, width)
+        self.source, self.bias = _linear_parameters(stack, rank, width)
+        self.activation = activation
+        if identity:
+            self.source = nn.Parameter(self.weight.detach().clone())
+            nn.init.zeros_(self.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        R, W, b = orthonormal(self.weight), self.source, self.bias[..., None, :]
+        return h + (self.activation(h @ W.mT + b) - h @ R.mT) @ R
+
+
+class NoReFT(nn.Module):
+    """`h + W2ᵀ(f(W1 h + b) − W2 h)`, W2 free: LoReFT without the orthonormality (App. F).
+
+    Arguments as for `LoReFT`; the identity start is `W1 = W2, b = 0`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        stack: tuple[int, ...] = (),
+        identity: bool = True,
+        activation: Activation = linear,
+    ):
+        super().__init__()
+        if identity and activation is not linear:
+            raise ValueError("NoReFT with an activation has no identity start; take init='paper'")
+        self.weight, _ = _linear_parameters(stack, rank, width)
+        self.source, self.bias = _linear_parameters(stack, rank, width)
+        self.activation = activation
+        if identity:
+            self.source = nn.Parameter(self.weight.detach().clone())
+            nn.init.zeros_(self.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        W2, W1, b = self.weight, self.source, self.bias[..., None, :]
+        return h + (self.activation(h @ W1.mT + b) - h @ W2.mT) @ W2
+
+
+class DiReFT(nn.Module):
+    """`h + W2ᵀ f(W1 h + b)`, W2 free (eq. 3).
+
+    Arguments as for `LoReFT`; the identity start is `W2 = 0`. pyreft calls this edit
+    `NodireftIntervention`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        stack: tuple[int, ...] = (),
+        identity: bool = True,
+        activation: Activation = linear,
+    ):
+        super().__init__()
+        self.weight, _ = _linear_parameters(stack, rank, width)
+        self.source, self.bias = _linear_parameters(stack, rank, width)
+        self.activation = activation
+        if identity:
+            nn.init.zeros_(self.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        W2, W1, b = self.weight, self.source, self.bias[..., None, :]
+        return h + self.activation(h @ W1.mT + b) @ W2
+
+
+class OrthonormalDiReFT(nn.Module):
+    """`h + Rᵀ f(Wh + b)`, rows of R orthonormal (the "direct" ablation).
+
+    Arguments as for `LoReFT`; the identity start is `W = 0, b = 0`. pyreft calls this edit
+    `DireftIntervention`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        stack: tuple[int, ...] = (),
+        identity: bool = True,
+        activation: Activation = linear,
+    ):
+        super().__init__()
+        self.weight = _orthonormal_parameter(stack, rank, width)
+        self.source, self.bias = _linear_parameters(stack, rank, width)
+        self.activation = activation
+        if identity and bool(activation(torch.zeros(1, device="cpu")).any()):
+            raise ValueError(
+                "orthonormal DiReFT with f(0) ≠ 0 has no identity start; take init='paper'"
+            )
+        if identity:
+            nn.init.zeros_(self.source)
+            nn.init.zeros_(self.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        R, W, b = orthonormal(self.weight), self.source, self.bias[..., None, :]
+        return h + self.activation(h @ W.mT + b) @ R
+
+
+class ConsReFT(nn.Module):
+    """`h + Rᵀ(b − Rh)`, rows of R orthonormal: sets the edited directions to a constant.
+
+    No choice of R and b leaves every `h` unchanged, so it has no identity start.
+    """
+
+    def __init__(self, width: int, rank: int, stack: tuple[int, ...] = ()):
+        super().__init__()
+        self.weight = _orthonormal_parameter(stack, rank, width)
+        _, self.bias = _linear_parameters(stack, rank, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        R, b = orthonormal(self.weight), self.bias[..., None, :]
+        return h + (b - h @ R.mT) @ R
+
+
+class LobiReFT(nn.Module):
+    """`h + Rᵀ b`, rows of R orthonormal: a low-rank bias. The identity start is `b = 0`."""
+
+    def __init__(self, width: int, rank: int, stack: tuple[int, ...] = (), identity: bool = True):
+        super().__init__()
+        self.weight = _orthonormal_parameter(stack, rank, width)
+        _, self.bias = _linear_parameters(stack, rank, width)
+        if identity:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        R, b = orthonormal(self.weight), self.bias[..., None, :]
+        return h + b @ R
+
+
+class RED(nn.Module):
+    """`s ⊙ h + t`, s and t of the width of `h` (arXiv 2402.15179). Starts as the identity."""
+
+    def __init__(self, width: int, stack: tuple[int, ...] = ()):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(*stack, width))
+        self.bias = nn.Parameter(torch.zeros(*stack, width))
+
+    def forward(self, h: Tensor) -> Tensor:
+        s, t = self.weight[..., None, :], self.bias[..., None, :]
+        return s * h + t
+
+
+class SteeringVector(nn.Module):
+    """`h + c·v`, v trained, the strength c fixed (App. B). Starts as the identity, `v = 0`.
+
+    Args:
+        scale: c; change it after training to steer more or less, or the other way.
+    """
+
+    def __init__(self, width: int, stack: tuple[int, ...] = (), scale: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(*stack, width))
+        self.scale = scale
+
+    def forward(self, h: Tensor) -> Tensor:
+        v, c = self.weight[..., None, :], self.scale
+        return h + c * v
+
+
+INTERVENTIONS: dict[str, type[nn.Module]] = {
+    "loreft": LoReFT,
+    "noreft": NoReFT,
+    "direft": DiReFT,
+    "direft_orthonormal": OrthonormalDiReFT,
+    "consreft": ConsReFT,
+    "lobireft": LobiReFT,
+    "red": RED,
+    "steering_vector": SteeringVector,
+}
+
+
+def options(intervention: str) -> set[str]:
+    """Return the names of the constructor arguments of an intervention.
+
+    Raises:
+        ValueError: no intervention has this name.
+    """
+    if intervention not in INTERVENTIONS:
+        known = ", ".join(INTERVENTIONS)
+        raise ValueError(f"intervention {intervention!r}: expected one of {known}")
+    return set(inspect.signature(INTERVENTIONS[intervention]).parameters)

@@ -1,0 +1,211 @@
+"""What is prompt in the rows of one forward pass, read from the inputs of the model.
+
+In this order: what `prompt_mask` says; in `generate`, everything handed to it; with labels, the
+tokens before the first one that is not -100 (of every document of a packed row); without, all real
+tokens. Nothing is prompt in a forward pass that continues a cache.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from reftune.plan import Decoding, Prompt, rank_of
+
+Kind = Literal["causal", "decoder", "encoder"]
+
+
+@dataclass
+class Generation:
+    """One running call of `generate`.
+
+    Args:
+        tokens: `(batch, width)` bool, the prompt as it was handed over; `None` until the first
+            forward pass where `generate` makes the start tokens itself.
+        seen: columns that went through the model, for caches that know it only on the device.
+    """
+
+    tokens: Tensor | None
+    seen: int
+
+
+class Inputs:
+    """The inputs of one forward pass, as far as they tell where the prompt is.
+
+    Args:
+        inputs: the arguments of the model's forward by name.
+        kind: `"causal"` if labels mark the completion; `"decoder"` if the model is a decoder beside
+            an encoder, whose labels are shifted against its inputs; `"encoder"` if every real token
+            is the prompt.
+
+    Raises:
+        ValueError: the inputs are those of continuous batching, which do not tell the prompts.
+    """
+
+    def __init__(self, inputs: Mapping[str, Any], kind: Kind):
+        if inputs.get("write_index") is not None:
+            raise ValueError(
+                "continuous batching does not tell where a request's prompt ends: expected "
+                "generate(), or the adapters disabled"
+            )
+        self.kind = kind
+        prefix = "decoder_" if kind == "decoder" else ""
+        self.labels: Tensor | None = inputs.get("labels") if kind != "encoder" else None
+        self._mask: Any = inputs.get(f"{prefix}attention_mask")
+        self._position_ids: Tensor | None = None if prefix else inputs.get("position_ids")
+        self._borders: Tensor | None = inputs.get("cu_seq_lens_q")
+        cache = inputs.get("past_key_values")
+        self.past: int | Tensor = 0 if cache is None else cache.get_seq_length()
+        shown = (inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}inputs_embeds"))
+        self._shown = next((tensor for tensor in shown if tensor is not None), None)
+        if self._shown is None and kind == "decoder":
+            self._shown = self.labels  # the model makes its inputs from them
+
+    @property
+    def has_tokens(self) -> bool:
+        return self._shown is not None
+
+    @property
+    def shown(self) -> Tensor:
+        """Whatever has the shape `(batch, length, ...)` of the tokens of this forward pass."""
+        assert self._shown is not None
+        return self._shown
+
+    @property
+    def batch(self) -> int:
+        return self.shown.shape[0]
+
+    @property
+    def length(self) -> int:
+        return self.shown.shape[1]
+
+    def real(self) -> Tensor:
+        """Return `(batch, length)` bool, false at padding."""
+        if self._mask is None:
+            return torch.ones(self.batch, self.length, dtype=torch.bool, device=self.shown.device)
+        if not isinstance(self._mask, Tensor) or self._mask.dim() != 2:
+            shape = tuple(self._mask.shape) if isinstance(self._mask, Tensor) else type(self._mask)
+            raise ValueError(
+                f"attention_mask {shape}: expected (batch, seq), which tells padding, or prompt_mask"
+            )
+        return self._mask[:, self._mask.shape[1] - self.length :].bool()
+
+    def document(self) -> Tensor | None:
+        """Return `(batch, length)` int64 document numbers if the inputs may pack several in a row."""
+        if self._position_ids is not None:
+            ids = self._position_ids[0] if self._position_ids.dim() == 3 else self._position_ids
+            restart = ids[:, 1:] != ids[:, :-1] + 1
+            number = torch.nn.functional.pad(restart.long().cumsum(dim=1), (1, 0))
+        elif self._borders is not None:
+            column = torch.arange(self.length, device=self.shown.device, dtype=self._borders.dtype)
+            number = torch.searchsorted(self._borders[1:].contiguous(), column, right=True)[None]
+        else:
+            return None
+        return number.expand(self.batch, -1).contiguous()
+
+    def all_prompt(self) -> Prompt:
+        """Every real token is prompt, unless a cache that only the device knows holds some."""
+        tokens = self.real()
+        if isinstance(self.past, Tensor):
+            tokens = tokens & (self.past == 0)
+        return Prompt(tokens, torch.zeros_like(tokens), self.document(), 0, self.length)
+
+    def decoding(self) -> Decoding:
+        """Nothing is prompt: a cache is continued, and nobody counted its steps."""
+        return Decoding(self.batch, self.length, None, self.shown.device)
+
+    def with_prompt(self, prompt_mask: Tensor) -> Prompt:
+        """What the caller says is prompt; other real tokens are the completion.
+
+        Raises:
+            ValueError: the mask does not have the shape of the inputs.
+        """
+        if tuple(prompt_mask.shape) != (self.batch, self.length):
+            raise ValueError(
+                f"prompt_mask {tuple(prompt_mask.shape)}: expected {(self.batch, self.length)}, "
+                "as the tokens of this forward pass"
+            )
+        tokens = prompt_mask.bool() & self.real()
+        return Prompt(tokens, self.real() & ~tokens, self.document(), 0, self.length)
+
+    def from_labels(self) -> Prompt:
+        """The prompt ends where the labels begin, in every document of every row.
+
+        Raises:
+            ValueError: labels of another shape, with no prompt before them, or with a gap.
+        """
+        assert self.labels is not None
+        if tuple(self.labels.shape) != (self.batch, self.length):
+            raise ValueError(
+                f"labels {tuple(self.labels.shape)}: expected {(self.batch, self.length)}, as the inputs"
+            )
+        labelled = self.labels != -100
+        if self.kind == "decoder":  # its input is one token behind the labels
+            begun = torch.nn.functional.pad(labelled.cumsum(dim=1)[:, :-1] > 0, (1, 0))
+            return Prompt(self.real() & ~begun, self.real() & begun, None, 0, self.length)
+        real, document = self.real(), self.document()
+        begun = rank_of(labelled, document)[0] >= 0
+        _refuse_labels(labelled & real, begun, real, document)
+        return Prompt(real & ~begun, real & begun, document, 0, self.length)
+
+    def in_generation(self, generation: Generation, counts: bool) -> Prompt | Decoding:
+        """The prompt was fixed when `generate` was called; this is some part of it, or after it.
+
+        Args:
+            generation: the running call; its progress is noted there.
+            counts: whether somebody wants to know the number of generated tokens.
+        """
+        past = self.past if isinstance(self.past, int) else generation.seen
+        if generation.tokens is None:
+            generation.tokens = torch.nn.functional.pad(self.real(), (past, 0), value=True)
+        width = generation.tokens.shape[1]
+        if not isinstance(self.past, int) and (past < width or counts):
+            generation.seen = past + self.length
+        if past >= width:
+            return Decoding(self.batch, self.length, past - width, self.shown.device)
+        copies, rest = divmod(self.batch, len(generation.tokens))
+        if rest:
+            raise ValueError(
+                f"a forward pass of {self.batch} rows within generate() for "
+                f"{len(generation.tokens)} prompts: expected a multiple of them"
+            )
+        tokens = generation.tokens.repeat_interleave(copies, dim=0)
+        tokens = torch.nn.functional.pad(tokens, (0, max(0, past + self.length - width)))
+        after = torch.arange(tokens.shape[1], device=tokens.device) >= width
+        return Prompt(tokens, after.expand_as(tokens), None, past, self.length)
+
+
+def _refuse_labels(labelled: Tensor, begun: Tensor, real: Tensor, document: Tensor | None) -> None:
+    first = real & (rank_of(real, document)[0] == 0)
+    _refuse(
+        labelled & first,
+        "labels with no prompt token before them: expected -100 on the prompt, so that there is "
+        "a token to edit",
+    )
+    gap = labelled[:, 1:] & ~labelled[:, :-1] & begun[:, :-1]
+    if document is not None:
+        gap = gap & (document[:, 1:] == document[:, :-1])
+    _refuse(
+        gap,
+        "labels begin a second time in the same document: expected position_ids that restart "
+        "where a packed row has a border, and one completion per conversation",
+    )
+
+
+def _refuse(bad: Tensor, message: str) -> None:
+    """Raise if any of `(batch, seq)` is true; on a GPU by an asynchronous assertion, not a sync."""
+    if bad.device.type == "meta":
+        return
+    if torch.compiler.is_compiling() or bad.device.type != "cpu":
+        torch._assert_async(~bad.any(), message)
+    elif bad.any():
+        rows = sorted(set(bad.nonzero()[:, 0].tolist()))
+        raise ValueError(f"rows {rows} have {message}")
+
+
+def everything(shape: tuple[int, int], device: torch.device) -> Prompt:
+    """A prompt of all tokens, for inputs that are no tokens, such as pictures."""
+    tokens = torch.ones(shape, dtype=torch.bool, device=device)
+    return Prompt(tokens, torch.zeros_like(tokens), None, 0, shape[1])

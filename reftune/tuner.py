@@ -1,0 +1,206 @@
+"""ReFT as a PEFT method: attaches edits to a model, and takes them off again.
+
+PEFT calls the underscore methods; which versions of it have them as they are used here is declared
+in `pyproject.toml` and tested at both ends.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import mapping
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+from torch._dynamo import OptimizedModule
+
+from reftune.config import ReftConfig, ReftPeftType
+from reftune.layer import InterventionLayer, build_edit
+from reftune.plan import Where
+from reftune.planner import Planner
+from reftune.positions import Positions
+from reftune.sites import (
+    Site,
+    find_sites,
+    is_within_layers,
+    layer_indices,
+    model_shape,
+    transformers_root,
+)
+
+
+class ReftTuner(BaseTuner):
+    """The PEFT tuner of `ReftConfig`; users get it through `peft.get_peft_model`."""
+
+    prefix = "reft_"
+    tuner_layer_cls = InterventionLayer
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT's declaration
+
+    def inject_adapter(
+        self,
+        model: nn.Module,
+        adapter_name: str,
+        autocast_adapter_dtype: bool = True,
+        low_cpu_mem_usage: bool = False,
+        state_dict: dict[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Attach an adapter, or raise and leave the model as it was.
+
+        The sites come from the config alone, never from the names in a `state_dict`.
+
+        Raises:
+            ValueError: the model does not fit the config, or is compiled already.
+        """
+        refuse_compiled(model)
+        config = resolve(model, self.peft_config[adapter_name])
+        with torch.device("meta") if low_cpu_mem_usage else torch.device("cpu"):
+            edits = [(site, build_edit(config, site)) for site in find_sites(model, config)]
+        self.peft_config[adapter_name] = config
+        self._edits = {}
+        for site, edit in edits:
+            self._edits.setdefault(site.module, []).append((site, edit))
+        super().inject_adapter(model, adapter_name, autocast_adapter_dtype)
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
+        return peft_config
+
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:  # type: ignore[override]
+        return key in self._edits
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+    ) -> None:
+        for site, edit in self._edits[current_key]:
+            name = InterventionLayer.name(site)
+            layer = dict(target.named_children()).get(name)
+            if layer is None:
+                layer = InterventionLayer(target, site, planner_for(self.model, site))
+                target.add_module(name, layer)
+            layer.add(adapter_name, edit, peft_config)
+            layer.planner.where[adapter_name] = Where(
+                Positions.parse(peft_config.positions), peft_config.tied, peft_config.decode
+            )
+
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """Do nothing: the config says in which dtype the edits are kept."""
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Give every row of a batch its own adapter while PEFT runs a forward pass or generates.
+
+        Raises:
+            ValueError: a name is neither an adapter nor `"__base__"`.
+        """
+        names = kwargs.get("adapter_names")
+        if names is None:
+            yield
+            return
+        unknown = sorted(set(names) - set(self.peft_config) - {"__base__"})
+        if unknown:
+            known = ", ".join(["__base__", *self.peft_config])
+            raise ValueError(f"adapter_names {unknown}: expected names out of {known}")
+        planners = planners_of(self.model)
+        for planner in planners:
+            planner.adapter_names = list(names)
+        try:
+            yield
+        finally:
+            for planner in planners:
+                planner.adapter_names = None
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        selected = super()._get_adapter_state_dict(model, config, adapter_name, *args, **kwargs)
+        # The tensors may have been cast since they were built; a load must make them the same.
+        for tensor in selected.values():
+            config.dtype = str(tensor.dtype).removeprefix("torch.")
+        return selected
+
+    def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: see the message."""
+        raise ValueError(
+            "a ReFT adapter cannot be merged: it edits the hidden states of some tokens, while "
+            "weights act on all tokens alike; keep it attached, or take it off with unload()"
+        )
+
+    def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
+        if merge:
+            self.merge_adapter()
+        for planner in planners_of(self.model):
+            planner.detach()
+        for layer in layers_of(self.model):
+            layer.detach()
+        return super()._unload_and_optionally_merge(False, *args, **kwargs)
+
+
+def resolve(model: nn.Module, config: ReftConfig) -> ReftConfig:
+    """Return a copy of a config with what it means in a model: layer indices and the model's shape.
+
+    Raises:
+        ValueError: a layer does not exist, or the config was made for a model of another shape.
+    """
+    config = copy.copy(config)
+    hidden_size, num_layers = model_shape(model)
+    for name, own in (("hidden_size", hidden_size), ("num_layers", num_layers)):
+        wanted = getattr(config, name)
+        if wanted is not None and wanted != own:
+            raise ValueError(
+                f"the adapter was made for a model with {name}={wanted}: expected the same, "
+                f"got {type(transformers_root(model)[1]).__name__} with {name}={own}"
+            )
+        setattr(config, name, own)
+    if is_within_layers(model, config):
+        config.layers = layer_indices(model, config)
+    return config
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise if a part of the model is compiled, as its graph would not call a new hook."""
+    for name, module in model.named_modules():
+        compiled = isinstance(module, OptimizedModule) or module._compiled_call_impl is not None
+        if compiled or "_compiled_call" in vars(module):
+            raise ValueError(
+                f"{name or type(module).__name__} is compiled, and its graph would not call the "
+                "edits: expected adapters to be attached before torch.compile"
+            )
+
+
+def layers_of(model: nn.Module) -> list[InterventionLayer]:
+    """Return the edited sites of a model."""
+    return [module for module in model.modules() if isinstance(module, InterventionLayer)]
+
+
+def planners_of(model: nn.Module) -> list[Planner]:
+    """Return the planners of a model: one, or two if it has an encoder and a decoder."""
+    return list({id(layer.planner): layer.planner for layer in layers_of(model)}.values())
+
+
+def planner_for(model: nn.Module, site: Site) -> Planner:
+    """Return the planner of the forward passes that a site belongs to; make it if there is none."""
+    root_path, root = transformers_root(model)
+    kind = "causal" if getattr(root, "can_generate", bool)() else "encoder"
+    if getattr(getattr(root, "config", None), "is_encoder_decoder", False):
+        encoder = root.get_encoder()
+        inside = any(module is model.get_submodule(site.module) for module in encoder.modules())
+        root, kind = (encoder, "encoder") if inside else (root, "decoder")
+    for planner in planners_of(model):
+        if planner.root is root:
+            return planner
+    return Planner(root, kind)
+
+
+def register() -> None:
+    """Make PEFT know the method: its name, config, tuner and prefix. Safe to call again."""
+    name: Any = ReftPeftType.REFTUNE
+    mapping.PEFT_TYPE_TO_CONFIG_MAPPING[name] = ReftConfig  # type: ignore[assignment]
+    mapping.PEFT_TYPE_TO_TUNER_MAPPING[name] = ReftTuner
+    mapping.PEFT_TYPE_TO_PREFIX_MAPPING[name] = ReftTuner.prefix
