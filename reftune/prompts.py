@@ -161,7 +161,9 @@ class Inputs:
         if generation.tokens is None:
             generation.tokens = torch.nn.functional.pad(self.real(), (past, 0), value=True)
         width = generation.tokens.shape[1]
-        if not isinstance(self.past, int) and (past < width or counts):
+        if past < width or counts:
+            # A static cache answers with an int before it is filled, and with a tensor after. Not
+            # at every step, because a compiled step is compiled again for every new int it meets.
             generation.seen = past + self.length
         if past >= width:
             return Decoding(self.batch, self.length, past - width, self.shown.device)

@@ -1,0 +1,111 @@
+"""Answers for many prompts in a JSONL file.
+
+The answers are written in the order of the prompts, batch by batch, and the file's whole lines are
+the only record of how far it got.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from reftune.generation import (
+    GenerationSettings,
+    Model,
+    check_lengths,
+    encode_prompts,
+    generate_answers,
+)
+from reftune.output_folder import write_atomically
+
+
+def generate_file(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    out: str | Path,
+    settings: GenerationSettings | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Answer all rows into a JSONL file, or go on with a file that stopped half-way.
+
+    Each line holds the row's ``index`` (from 0), its columns, and ``output``, the answer. A column
+    of the row's own called ``output`` or ``index`` is kept as ``input_output``, ``input_index``.
+
+    Args:
+        model: with or without an adapter.
+        rows: see `reftune.data.load_rows` with ``answers=False``.
+        out: the file. Whole batches in it count as done; what comes after them (a torn line, say)
+            is written anew.
+        overwrite: start anew whatever is in the file.
+
+    Returns:
+        The number of rows that were already there.
+
+    Raises:
+        FileExistsError: the file is complete already.
+        ValueError: a line of the file does not belong to its row, or a prompt does not fit.
+    """
+    out, settings = Path(out), settings or GenerationSettings()
+    lines = [_line(index, dict(row)) for index, row in enumerate(rows)]
+    prompts = encode_prompts(rows, tokenizer, settings.template)
+    check_lengths(model, prompts, settings)
+    there = [] if overwrite else lines_there(out, lines)
+    if lines and len(there) == len(lines):
+        raise FileExistsError(f'"{out}" has the answers of all {len(lines)} rows already')
+    done = len(there) // settings.batch_size
+    kept = there[: done * settings.batch_size]
+    write_atomically(out, "".join(kept))
+    with out.open("a", encoding="utf-8") as file, _bar(len(lines), len(kept)) as bar:
+        number = len(kept)
+        for answers in generate_answers(model, tokenizer, prompts, settings, done):
+            for answer in answers:
+                record = {**lines[number], "output": answer}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                number += 1
+            file.flush()
+            bar.update(len(answers))
+    return len(kept)
+
+
+def lines_there(out: Path, lines: list[dict[str, Any]]) -> list[str]:
+    """Return the whole lines of a file of answers after comparing them with the rows.
+
+    Raises:
+        ValueError: a line is not the answer to its row.
+    """
+    if not out.exists():
+        return []
+    there = []
+    # Not splitlines(), which also splits at characters that JSON leaves as they are.
+    for number, line in enumerate(out.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            found = json.loads(line)
+            row = {name: cell for name, cell in found.items() if name != "output"}
+        except (json.JSONDecodeError, AttributeError):
+            raise ValueError(f"{out}, line {number}: {line!r:.60} is not an answer") from None
+        if number > len(lines) or row != lines[number - 1]:
+            raise ValueError(
+                f"{out}, line {number}: {line!r:.60} does not belong to the row of that number; "
+                "expected answers to these rows (or say overwrite)"
+            )
+        there.append(line + "\n")
+    return there
+
+
+def _line(index: int, row: dict[str, Any]) -> dict[str, Any]:
+    taken = ("index", "output")
+    cells = {
+        f"input_{name}" if name in taken else name: cell
+        for name, cell in row.items()
+        if cell is not None
+    }
+    # As it reads from the file, where dates, say, are text.
+    return json.loads(json.dumps({"index": index, **cells}, default=str))
+
+
+def _bar(total: int, done: int) -> tqdm:
+    return tqdm(total=total, initial=done, desc="answering", unit="row", dynamic_ncols=True)

@@ -1,0 +1,194 @@
+"""Answers to prompts: many in batches, or one word by word."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.streamers import BaseStreamer
+
+from reftune.collation import PaddingCollator
+from reftune.encoding import encode_prompt
+from reftune.rendering import Template, render
+
+Model = PreTrainedModel | PeftModel
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How to answer.
+
+    Attributes:
+        max_new_tokens: longest answer, in tokens.
+        temperature: 0 always takes the likeliest token; above 0 draws, the flatter the higher.
+        top_p: draw among the likeliest tokens that together have this probability.
+        batch_size: prompts answered at once.
+        template: how rows become prompts, see `reftune.rendering`.
+        seed: of the draws; the answers of a batch depend on it and on the place of the batch only.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    batch_size: int = 16
+    template: Template = "auto"
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
+        if self.temperature < 0:
+            raise ValueError(f"temperature {self.temperature}: expected 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p}: expected more than 0 and at most 1")
+
+    def arguments(self) -> dict[str, Any]:
+        """Give the keyword arguments of ``model.generate``."""
+        drawing = {"do_sample": False}
+        if self.temperature > 0:
+            drawing = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
+        return {"max_new_tokens": self.max_new_tokens, **drawing}
+
+
+def encode_prompts(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, template: Template = "auto"
+) -> list[list[int]]:
+    """Tokenise the prompts of all rows, as training does.
+
+    Raises:
+        ValueError: a row has no known form, or an empty prompt.
+    """
+    prompts = []
+    for number, row in enumerate(rows, start=1):
+        rendered = render(dict(row), tokenizer, template, answers=False, where=f"row {number}")
+        if not rendered.prompt.strip():
+            raise ValueError(f"row {number}: the prompt is empty; expected text")
+        prompts.append(encode_prompt(rendered, tokenizer))
+    return prompts
+
+
+def generate_answers(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    settings: GenerationSettings,
+    first_batch: int = 0,
+) -> Iterator[list[str]]:
+    """Answer prompts batch by batch.
+
+    Args:
+        model: with or without an adapter.
+        prompts: ids of each prompt, from `encode_prompts`.
+        first_batch: leave out this many batches; the others are the same as without leaving out.
+
+    Yields:
+        The answers of one batch, without special tokens.
+
+    Raises:
+        ValueError: a prompt and ``max_new_tokens`` do not fit the model's positions.
+    """
+    check_lengths(model, prompts, settings)
+    collate = PaddingCollator(tokenizer, padding_side="left")
+    for start in range(first_batch * settings.batch_size, len(prompts), settings.batch_size):
+        rows = [{"input_ids": ids} for ids in prompts[start : start + settings.batch_size]]
+        answers = _generate(model, tokenizer, collate(rows), settings, settings.seed + start)
+        yield tokenizer.batch_decode(answers, skip_special_tokens=True)
+
+
+@torch.no_grad()
+def _generate(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: dict[str, torch.Tensor],
+    settings: GenerationSettings,
+    seed: int,
+    streamer: BaseStreamer | None = None,
+) -> torch.Tensor:
+    """Return the new ids, ``(batch, at most max_new_tokens)``, with draws of our own seed."""
+    model.eval()
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        ids = cast(Any, model).generate(
+            **batch,
+            **settings.arguments(),
+            pad_token_id=PaddingCollator(tokenizer).pad_id(),
+            streamer=streamer,
+        )
+    return ids[:, batch["input_ids"].size(1) :]
+
+
+def check_lengths(model: Model, prompts: list[list[int]], settings: GenerationSettings) -> None:
+    """Refuse prompts that, with the answer, are longer than the model.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    room = getattr(model.config, "max_position_embeddings", None)
+    for number, ids in enumerate(prompts, start=1):
+        if room and len(ids) + settings.max_new_tokens > room:
+            raise ValueError(
+                f"row {number}: a prompt of {len(ids)} tokens and {settings.max_new_tokens} new "
+                f"ones do not fit the {room} positions of the model"
+            )
+
+
+class _Pieces(BaseStreamer):
+    """Hands on the text of an answer as it grows, never half a character."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, write: Callable[[str], None]) -> None:
+        self.tokenizer = tokenizer
+        self.write = write
+        self.ids: list[int] = []
+        self.written = ""
+        self._prompt_seen = False
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the prompt (first call; nothing is written) or the next token."""
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        self.ids.extend(value.flatten().tolist())
+        self._write(str(self.tokenizer.decode(self.ids, skip_special_tokens=True)))
+
+    def _write(self, text: str) -> None:
+        # A token may hold half of a character, which decodes to U+FFFD until the rest is there.
+        whole = text.rstrip("\ufffd")
+        if whole.startswith(self.written) and len(whole) > len(self.written):
+            self.write(whole[len(self.written) :])
+            self.written = whole
+
+    def end(self) -> None:
+        """Nothing is held back but broken characters."""
+
+
+def stream(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: list[int],
+    write: Callable[[str], None],
+    settings: GenerationSettings | None = None,
+) -> str:
+    """Answer one prompt, handing on the text piece by piece.
+
+    Args:
+        prompt: its ids, see `reftune.encoding.encode_prompt`.
+        write: called with each new piece of text.
+
+    Returns:
+        The whole answer.
+
+    Raises:
+        ValueError: the prompt and ``max_new_tokens`` do not fit the model's positions.
+    """
+    settings = settings or GenerationSettings()
+    check_lengths(model, [prompt], settings)
+    batch = PaddingCollator(tokenizer)([{"input_ids": prompt}])
+    pieces = _Pieces(tokenizer, write)
+    ids = _generate(model, tokenizer, batch, settings, settings.seed, pieces)
+    return str(tokenizer.decode(ids[0], skip_special_tokens=True))
