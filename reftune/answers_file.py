@@ -5,6 +5,7 @@ the only record of how far it got.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 from reftune.generation import (
     GenerationSettings,
     Model,
-    check_lengths,
     encode_prompts,
     generate_answers,
 )
@@ -50,28 +50,48 @@ def generate_file(
         ValueError: a line of the file does not belong to its row, or a prompt does not fit.
     """
     out, settings = Path(out), settings or GenerationSettings()
-    lines = [_line(index, dict(row)) for index, row in enumerate(rows)]
-    prompts = encode_prompts(rows, tokenizer, settings.template)
-    check_lengths(model, prompts, settings)
-    there = [] if overwrite else lines_there(out, lines)
-    if lines and len(there) == len(lines):
-        raise FileExistsError(f'"{out}" has the answers of all {len(lines)} rows already')
+    there = [] if overwrite else lines_there(out, rows)
+    if len(there) == len(rows):
+        raise FileExistsError(
+            f'"{out}" has the answers to all {len(rows)} rows already (--overwrite starts anew)'
+        )
     done = len(there) // settings.batch_size
     kept = there[: done * settings.batch_size]
-    write_atomically(out, "".join(kept))
-    with out.open("a", encoding="utf-8") as file, _bar(len(lines), len(kept)) as bar:
-        number = len(kept)
-        for answers in generate_answers(model, tokenizer, prompts, settings, done):
-            for answer in answers:
-                record = {**lines[number], "output": answer}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                number += 1
-            file.flush()
-            bar.update(len(answers))
+    with tqdm(
+        total=len(rows), initial=len(kept), desc="answering", unit="row", dynamic_ncols=True
+    ) as bar:
+        file = None
+        try:
+            for line in answer_lines(model, tokenizer, rows, settings, done):
+                if file is None:  # nothing is touched before the first answer is there
+                    write_atomically(out, "".join(kept))
+                    file = out.open("a", encoding="utf-8")
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+                bar.update()
+        finally:
+            if file is not None:
+                file.close()
     return len(kept)
 
 
-def lines_there(out: Path, lines: list[dict[str, Any]]) -> list[str]:
+def answer_lines(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    settings: GenerationSettings,
+    first_batch: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of the file, as dicts; those of the first batches may be left out."""
+    prompts = encode_prompts(rows, tokenizer, settings.template)
+    number = first_batch * settings.batch_size
+    for answers in generate_answers(model, tokenizer, prompts, settings, first_batch):
+        for answer in answers:
+            yield {**_line(number, dict(rows[number])), "output": answer}
+            number += 1
+
+
+def lines_there(out: Path, rows: Dataset) -> list[str]:
     """Return the whole lines of a file of answers after comparing them with the rows.
 
     Raises:
@@ -87,10 +107,10 @@ def lines_there(out: Path, lines: list[dict[str, Any]]) -> list[str]:
             row = {name: cell for name, cell in found.items() if name != "output"}
         except (json.JSONDecodeError, AttributeError):
             raise ValueError(f"{out}, line {number}: {line!r:.60} is not an answer") from None
-        if number > len(lines) or row != lines[number - 1]:
+        if number > len(rows) or row != _line(number - 1, dict(rows[number - 1])):
             raise ValueError(
                 f"{out}, line {number}: {line!r:.60} does not belong to the row of that number; "
-                "expected answers to these rows (or say overwrite)"
+                "expected answers to these rows (or --overwrite)"
             )
         there.append(line + "\n")
     return there
@@ -105,7 +125,3 @@ def _line(index: int, row: dict[str, Any]) -> dict[str, Any]:
     }
     # As it reads from the file, where dates, say, are text.
     return json.loads(json.dumps({"index": index, **cells}, default=str))
-
-
-def _bar(total: int, done: int) -> tqdm:
-    return tqdm(total=total, initial=done, desc="answering", unit="row", dynamic_ncols=True)

@@ -92,17 +92,17 @@ class ReftConfig(PeftConfig):
             self.format_version,
             f"{FORMAT_VERSION}, the format that this version of reftune reads and writes",
         )
+        if isinstance(self.layers, range | tuple):
+            self.layers = list(self.layers)
+        elif _is_int(self.layers):
+            self.layers = [self.layers]  # type: ignore[list-item]
         self._check_where()
         self._check_edit()
 
     def _check_where(self) -> None:
-        if isinstance(self.layers, range):
-            self.layers = list(self.layers)
-        if _is_int(self.layers):
-            self.layers = [self.layers]  # type: ignore[list-item]
-        is_list = isinstance(self.layers, list | tuple) and all(_is_int(i) for i in self.layers)
+        indices = self.layers if isinstance(self.layers, list) else []
         _check(
-            self.layers == "all" or (is_list and len(self.layers) > 0),
+            self.layers == "all" or (len(indices) > 0 and all(_is_int(i) for i in indices)),
             "layers",
             self.layers,
             'a layer index, a list or range of indices, or "all"',
@@ -156,6 +156,12 @@ class ReftConfig(PeftConfig):
         )
         _check(
             self.init in (None, "identity", "paper"), "init", self.init, '"identity" or "paper"'
+        )
+        _check(
+            self.init is None or "identity" in accepted,
+            "init",
+            self.init,
+            f"None, as intervention {self.intervention!r} has one start only",
         )
         _check(
             self.scale == 1.0 or "scale" in accepted,

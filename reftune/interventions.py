@@ -1,14 +1,13 @@
 """The edits of the ReFT family: one class per formula, knowing nothing but tensors.
 
 Every edit maps hidden states `h` of shape `(..., positions, width)` to edited ones of the same
-shape. Its parameters are matrices of shape `(*stack, rank, width)` and vectors of shape
-`(*stack, rank)` or `(*stack, width)`. `stack` is usually empty; otherwise each of its elements is an
-edit of its own (one per attention head, or one for the first and one for the last positions), and
-`h` has the shape `(batch, *stack, positions, width)`.
+shape. Its parameters have the shapes `(*stack, rank, width)` and `(*stack, rank or width)`. `stack`
+is usually empty; otherwise each of its elements is an edit of its own (per attention head, or for
+the first and for the last positions), and `h` is `(batch, *stack, positions, width)`.
 
 An edit of your own is a class with this constructor and `forward`, and one line:
-`INTERVENTIONS["mine"] = Mine`. It must be a leaf module: plain parameters that only its own
-`forward` reads, no sub-modules with parameters (FSDP and ZeRO gather them module by module).
+`INTERVENTIONS["mine"] = Mine`. Its parameters are its own, not those of sub-modules, and only its
+`forward` reads them: FSDP and ZeRO gather them module by module.
 
 Formulas: ReFT, arXiv 2404.03592v3 (LoReFT eq. 2, DiReFT eq. 3, ablations in App. C and F); RED,
 arXiv 2402.15179; steering vectors, App. B of the ReFT paper.
@@ -21,31 +20,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from reftune.orthonormal import orthonormal
+
 Activation = Callable[[Tensor], Tensor]
 
 
 def linear(x: Tensor) -> Tensor:
     """The activation of the paper's edits: none."""
     return x
-
-
-def orthonormal(free: Tensor) -> Tensor:
-    """Return the matrix with orthonormal rows that a free matrix stands for.
-
-    The chart is a QR decomposition whose signs are fixed so that a matrix that already has
-    orthonormal rows stands for itself. Gradients are exact.
-
-    Args:
-        free: `(*stack, rank, width)`, `rank <= width`, any floating dtype. Half precision is
-            decomposed in float32, because `torch.linalg` has no kernels for it.
-
-    Returns:
-        `(*stack, rank, width)` in the dtype of `free`.
-    """
-    matrix = free.float() if free.dtype in (torch.float16, torch.bfloat16) else free
-    q, upper = torch.linalg.qr(matrix.mT)
-    sign = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
-    return (q * sign[..., None, :]).mT.to(free.dtype)
 
 
 def _linear_parameters(

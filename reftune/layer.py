@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 
 from reftune.config import ReftConfig
 from reftune.interventions import INTERVENTIONS, options
-from reftune.plan import Selection, Slots
+from reftune.plan import Slots
 from reftune.planner import Planner
 from reftune.sites import Site
 
@@ -160,29 +160,38 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         """Apply the active adapters in order, or each row's own one.
 
         Args:
-            hidden: `(batch, length, width)`, any floating dtype; it is not changed.
+            hidden: `(batch, length, width)`, or all tokens in one dimension; any floating dtype. It
+                is not changed.
+
+        Raises:
+            ValueError: the hidden states are of another width, or not those of the model's inputs.
         """
+        width = self.site.width * (self.site.heads or 1)
+        if hidden.shape[-1] != width:
+            raise ValueError(
+                f"{self.site.module} has hidden states of width {hidden.shape[-1]}: expected "
+                f"{width}; set ReftConfig(width={hidden.shape[-1]})"
+            )
+        edited = hidden.reshape(*self.planner.shape(hidden, self.site.module), width)
         names = self.planner.adapter_names
         if names is None:
             for adapter in self.active_adapters:
                 if adapter in self.reft_edits:
-                    selection = self.planner.selection(adapter, hidden, self.site.module)
-                    hidden = self._edit_selected(hidden, adapter, selection)
-            return hidden
-        names = repeat_names(names, hidden.shape[0])
-        for adapter in dict.fromkeys(names):
-            if adapter in self.reft_edits:
-                selection = self.planner.selection(adapter, hidden, self.site.module)
-                if selection is not None:
-                    mine = [row for row, name in enumerate(names) if name == adapter]
-                    rows = torch.tensor(mine, device=hidden.device)
-                    hidden = self._edit_selected(hidden, adapter, selection, rows)
-        return hidden
+                    edited = self._edit_selected(edited, adapter)
+        else:
+            names = repeat_names(names, len(edited))
+            for adapter in dict.fromkeys(names):
+                if adapter in self.reft_edits:
+                    rows = [row for row, name in enumerate(names) if name == adapter]
+                    rows = torch.tensor(rows, device=hidden.device)
+                    edited = self._edit_selected(edited, adapter, rows)
+        return edited.reshape(hidden.shape)
 
     def _edit_selected(
-        self, hidden: Tensor, adapter: str, selection: Selection, rows: Tensor | None = None
+        self, hidden: Tensor, adapter: str, rows: Tensor | None = None
     ) -> Tensor:
-        """Return hidden states in which an adapter's selected tokens are edited."""
+        """Return hidden states in which an adapter's selected tokens are edited, in some rows."""
+        selection = self.planner.selection(adapter, hidden)
         if selection is None:
             return hidden
         if rows is not None:

@@ -61,20 +61,28 @@ class Planner:
             handle.remove()
         vars(self.root).pop("generate", None)
 
-    def selection(self, adapter: str, hidden: Tensor, owner: str) -> Selection:
-        """Return what an adapter edits in hidden states `(batch, length, width)`.
+    def shape(self, hidden: Tensor, owner: str) -> tuple[int, int]:
+        """Return how many rows of how many tokens there are in hidden states `(..., width)`.
 
         Raises:
-            ValueError: the hidden states do not have the rows and tokens of the model's inputs.
+            ValueError: the hidden states are not those of the tokens in the model's inputs.
         """
-        if hidden.dim() == 3 and self._tokens is None:
-            return select(everything(hidden.shape[:2], hidden.device), self.where[adapter])
+        if self._tokens is None and hidden.dim() == 3:  # of a picture only the layers tell
+            return hidden.shape[0], hidden.shape[1]
         expected = self._tokens and (self._tokens.batch, self._tokens.length)
-        if hidden.dim() != 3 or tuple(hidden.shape[:2]) != expected:
+        shape = tuple(hidden.shape[:-1])
+        # Some models lay all tokens in one dimension.
+        if expected is None or shape not in (expected, (expected[0] * expected[1],)):
             raise ValueError(
                 f"{owner} has hidden states of shape {tuple(hidden.shape)}: expected (batch, "
                 f"tokens, width) with (batch, tokens) = {expected} as in the model's inputs"
             )
+        return expected
+
+    def selection(self, adapter: str, hidden: Tensor) -> Selection:
+        """Return what an adapter edits in hidden states `(batch, tokens, width)`."""
+        if self._tokens is None:
+            return select(everything(hidden.shape[:2], hidden.device), self.where[adapter])
         return self._selections[adapter]
 
     def generate(self, *args: Any, prompt_mask: Tensor | None = None, **kwargs: Any) -> Any:

@@ -4,7 +4,6 @@ PEFT calls the underscore methods; which versions of it have them as they are us
 in `pyproject.toml` and tested at both ends.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,11 +52,11 @@ class ReftTuner(BaseTuner):
             ValueError: the model does not fit the config, or is compiled already.
         """
         refuse_compiled(model)
-        config = resolve(model, self.peft_config[adapter_name])
+        config = self.peft_config[adapter_name]
+        resolve(model, config)
         with torch.device("meta") if low_cpu_mem_usage else torch.device("cpu"):
             edits = [(site, build_edit(config, site)) for site in find_sites(model, config)]
-        self.peft_config[adapter_name] = config
-        self._edits = {}
+        self._edits: dict[str, list[tuple[Site, nn.Module]]] = {}
         for site, edit in edits:
             self._edits.setdefault(site.module, []).append((site, edit))
         super().inject_adapter(model, adapter_name, autocast_adapter_dtype)
@@ -142,25 +141,29 @@ class ReftTuner(BaseTuner):
         return super()._unload_and_optionally_merge(False, *args, **kwargs)
 
 
-def resolve(model: nn.Module, config: ReftConfig) -> ReftConfig:
-    """Return a copy of a config with what it means in a model: layer indices and the model's shape.
+def resolve(model: nn.Module, config: ReftConfig) -> None:
+    """Write into a config what it means in a model: the layers' indices and the model's shape.
+
+    In place, because PEFT keeps the object and goes on writing to it. A config that was attached
+    before starts again from what its author wrote, so that one can serve several models.
 
     Raises:
-        ValueError: a layer does not exist, or the config was made for a model of another shape.
+        ValueError: a layer does not exist, or the config was loaded and its adapter made for a
+            model of another shape. The config is unchanged.
     """
-    config = copy.copy(config)
+    written = vars(config).setdefault(
+        "_written", {name: getattr(config, name) for name in ("layers", "hidden_size", "num_layers")}
+    )
     hidden_size, num_layers = model_shape(model)
     for name, own in (("hidden_size", hidden_size), ("num_layers", num_layers)):
-        wanted = getattr(config, name)
-        if wanted is not None and wanted != own:
+        if written[name] is not None and written[name] != own:
             raise ValueError(
-                f"the adapter was made for a model with {name}={wanted}: expected the same, "
-                f"got {type(transformers_root(model)[1]).__name__} with {name}={own}"
+                f"the adapter was made for a model with {name}={written[name]}: got "
+                f"{type(transformers_root(model)[1]).__name__} with {name}={own}"
             )
-        setattr(config, name, own)
-    if is_within_layers(model, config):
-        config.layers = layer_indices(model, config)
-    return config
+    vars(config).update(written)
+    layers = layer_indices(model, config) if is_within_layers(model, config) else config.layers
+    vars(config).update(layers=layers, hidden_size=hidden_size, num_layers=num_layers)
 
 
 def refuse_compiled(model: nn.Module) -> None:

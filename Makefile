@@ -1,0 +1,86 @@
+# Each target sets up what it needs by itself. Needed beforehand: Python >= 3.11, git and make.
+#   make demo          the emoji chatbot: before, training, after
+#   make test          the tests
+#   make check         linters and types
+#   make docs          the documentation, into site/
+#   make test-oldest   the tests with the oldest supported versions, in .venv-oldest
+#   make pretrain      the bundled model from scratch (over an hour); see pretraining/
+#   make clean         remove everything that the other targets made
+# Another Python: `make clean`, then `make demo PYTHON=/path/to/python3.12`.
+# More arguments: `make pretrain PRETRAIN_ARGS="--minutes 30"`,
+# `make test PYTEST_ARGS="-k positions -x"`.
+
+VENV := .venv
+OLDEST := .venv-oldest
+SETUP_FILES := pyproject.toml constraints/current.txt
+# -qq hides pip's progress and notices; its errors stay visible.
+PIP_INSTALL := -m pip --disable-pip-version-check install -qq
+
+# Threads that wait for each other sleep instead of spinning: on cores that something else uses too,
+# torch is otherwise up to forty times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+# The first Python of these that is new enough and can make environments.
+PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+
+.PHONY: demo test check docs test-oldest pretrain clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.runtime
+	@$(VENV)/bin/reftune demo
+
+test: $(VENV)/.test
+	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
+test-oldest: $(OLDEST)/.test
+	@$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+
+pretrain: $(VENV)/.pretraining
+	$(VENV)/bin/python -m pretraining.corpus
+	$(VENV)/bin/python -m pretraining.train $(PRETRAIN_ARGS)
+	$(VENV)/bin/python -m pretraining.evaluate
+
+clean:
+	rm -rf $(VENV) $(OLDEST) site .pytest_cache .ruff_cache
+
+# make_venv FOLDER: an empty environment, unless there is one that works.
+define make_venv
+	@test -n "$(PYTHON)" || { \
+		echo "No Python >= 3.11 with the venv module found. Install one (on Debian and Ubuntu:"; \
+		echo "apt install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12"; \
+		exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "reftune needs Python >= 3.11, but PYTHON=$(PYTHON) is" \
+			"$$($(PYTHON) --version 2>&1)" >&2; exit 1; }
+	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1)
+endef
+
+# What `make demo` needs: reftune and its runtime dependencies.
+$(VENV)/.runtime: $(SETUP_FILES)
+	$(call make_venv,$(VENV))
+	@echo "Setting up $(VENV) (once; it may take a few minutes) ..."
+	@$(VENV)/bin/python $(PIP_INSTALL) -c constraints/current.txt -e .
+	@touch $@
+
+# The same and one extra of pyproject.toml: .test, .dev, .docs, .pretraining
+$(VENV)/.%: $(VENV)/.runtime
+	@echo "Adding the tools for '$*' to $(VENV) ..."
+	@$(VENV)/bin/python $(PIP_INSTALL) -c constraints/current.txt -e ".[$*]"
+	@touch $@
+
+$(OLDEST)/.test: pyproject.toml constraints/oldest.txt
+	$(call make_venv,$(OLDEST))
+	@echo "Setting up $(OLDEST) (once; it may take a few minutes) ..."
+	@$(OLDEST)/bin/python $(PIP_INSTALL) -c constraints/oldest.txt -e ".[test]"
+	@touch $@

@@ -1,0 +1,1 @@
+"""How the bundled tiny chat model is made: data, tokenizer, training, evaluation."""

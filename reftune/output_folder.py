@@ -1,0 +1,151 @@
+"""The folder a training writes: what may be there before, what is there after.
+
+``OUT/`` holds the adapter (``adapter_config.json``, ``adapter_model.safetensors``), the record of
+the training (``recipe.json``, ``training.jsonl``, ``loss.png``) and ``OUT/checkpoints``, from which
+an interrupted training goes on. The adapter's config is the last file written, so where it is, the
+training has finished.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from peft import PeftModel
+
+Existing = Literal["refuse", "resume", "overwrite"]
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
+LOG_FILE, PICTURE = "training.jsonl", "loss.png"
+# A checkpoint that lacks one of these, or whose last written file is torn, was being written when
+# the training died.
+CHECKPOINT_FILES = (WEIGHTS, "optimizer.pt", "scheduler.pt", "rng_state.pth")
+CHECKPOINT_LAST = "trainer_state.json"
+
+
+def check_output(out: Path, existing: Existing) -> Path | None:
+    """Check a folder before a training; nothing is written or removed.
+
+    Args:
+        out: the folder; it need not exist.
+        existing: what may be there. ``"refuse"`` wants nothing there, ``"resume"`` an interrupted
+            training, ``"overwrite"`` takes whatever is there.
+
+    Returns:
+        The checkpoint to go on from, if there is one.
+
+    Raises:
+        FileExistsError: the folder holds something and ``existing`` is ``"refuse"``, or holds a
+            finished adapter and ``existing`` is ``"resume"``.
+        FileNotFoundError: nothing to resume.
+        NotADirectoryError: ``out`` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f'output "{out}" is a file; expected a folder')
+    if existing == "resume":
+        return _resume(out)
+    if existing == "refuse":
+        _refuse(out)
+    return None
+
+
+def _resume(out: Path) -> Path | None:
+    if (out / CONFIG).exists():
+        raise FileExistsError(
+            f'output "{out}" holds a finished adapter; there is nothing to resume'
+        )
+    if not (out / RECIPE).exists():
+        raise FileNotFoundError(f'output "{out}" holds no interrupted training to resume')
+    return last_checkpoint(out / CHECKPOINTS)
+
+
+def _refuse(out: Path) -> None:
+    if (out / CONFIG).exists():
+        raise FileExistsError(
+            f'output "{out}" holds a finished adapter; expected an empty folder (or --overwrite)'
+        )
+    if (out / RECIPE).exists():
+        raise FileExistsError(
+            f'output "{out}" holds an interrupted training; --resume goes on with it, '
+            "--overwrite starts anew"
+        )
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(
+            f'output "{out}" is not empty; expected an empty folder (or --overwrite)'
+        )
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint in ``folder``, or None.
+
+    Half-written ones are passed over.
+    """
+    numbered = {
+        int(path.name.removeprefix("checkpoint-")): path
+        for path in folder.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit()
+    }
+    for step in sorted(numbered, reverse=True):
+        if _is_whole(numbered[step]):
+            return numbered[step]
+    return None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    if not all((checkpoint / name).is_file() for name in CHECKPOINT_FILES):
+        return False
+    try:
+        json.loads((checkpoint / CHECKPOINT_LAST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return True
+
+
+def open_output(out: Path, existing: Existing, settings: Mapping[str, Any]) -> None:
+    """Make the folder ready for a training with these settings.
+
+    A new training removes what an earlier one left, adapter included, and stores its settings; a
+    resumed one compares its settings with those stored.
+
+    Raises:
+        ValueError: a resumed training was started with other settings; names the first of them.
+    """
+    file = out / RECIPE
+    if existing == "resume":
+        stored, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+        for name in sorted({*stored, *now}):
+            if stored.get(name) != now.get(name):
+                raise ValueError(
+                    f'cannot resume "{out}": {name} is {now.get(name)!r}, but the interrupted '
+                    f"training had {stored.get(name)!r}"
+                )
+        return
+    for name in (CONFIG, WEIGHTS, RECIPE, LOG_FILE, PICTURE):
+        (out / name).unlink(missing_ok=True)
+    if (out / CHECKPOINTS).exists():
+        shutil.rmtree(out / CHECKPOINTS)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a text file so that at every moment the old or the new text is there, whole."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, file)
+
+
+def save_adapter(model: PeftModel, out: Path) -> int:
+    """Write the adapter into ``out``, its config last, and return its size on disk in bytes."""
+    partial = out / ".adapter.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(str(partial))
+    for name in sorted((p.name for p in partial.iterdir()), key=lambda name: name == CONFIG):
+        os.replace(partial / name, out / name)
+    partial.rmdir()
+    if (out / CHECKPOINTS).is_dir() and not any((out / CHECKPOINTS).iterdir()):
+        (out / CHECKPOINTS).rmdir()  # made even if none were wanted
+    return sum((out / name).stat().st_size for name in (CONFIG, WEIGHTS))
