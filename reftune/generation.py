@@ -154,17 +154,20 @@ class _Pieces(BaseStreamer):
             self._prompt_seen = True
             return
         self.ids.extend(value.flatten().tolist())
-        self._write(str(self.tokenizer.decode(self.ids, skip_special_tokens=True)))
-
-    def _write(self, text: str) -> None:
         # A token may hold half of a character, which decodes to U+FFFD until the rest is there.
-        whole = text.rstrip("\ufffd")
-        if whole.startswith(self.written) and len(whole) > len(self.written):
-            self.write(whole[len(self.written) :])
-            self.written = whole
+        self._write(self._text().rstrip("\ufffd"))
 
     def end(self) -> None:
-        """Nothing is held back but broken characters."""
+        """Write what was held back: a character that stayed broken."""
+        self._write(self._text())
+
+    def _text(self) -> str:
+        return str(self.tokenizer.decode(self.ids, skip_special_tokens=True))
+
+    def _write(self, text: str) -> None:
+        if text.startswith(self.written) and len(text) > len(self.written):
+            self.write(text[len(self.written) :])
+            self.written = text
 
 
 def stream(

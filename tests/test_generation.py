@@ -141,9 +141,9 @@ def test_columns_of_the_same_name_are_kept(model, tmp_path) -> None:
         generate_file(model, TOKENIZER, rows, out, GREEDY)
 
 
-@pytest.mark.parametrize("tokenizer", [byte_level(), metaspace()], ids=["bytes", "metaspace"])
 @pytest.mark.parametrize("prompt", ["The quick", "What is 4? Smile: 🙂"])
-def test_the_pieces_of_a_stream_are_the_answer(tokenizer, prompt) -> None:
+def test_the_pieces_of_a_stream_are_the_answer(prompt) -> None:
+    tokenizer = byte_level()
     model = tiny_llama(tokenizer)
     pieces: list[str] = []
     ids = encode_prompt(Rendered(prompt, None, False), tokenizer)
@@ -151,15 +151,14 @@ def test_the_pieces_of_a_stream_are_the_answer(tokenizer, prompt) -> None:
     answer = stream(model, tokenizer, ids, pieces.append, settings)
     batch = next(generate_answers(model, tokenizer, [ids], settings))
     assert answer == batch[0]
-    assert answer.startswith("".join(pieces))
-    assert set(answer[len("".join(pieces)) :]) <= {"\ufffd"}
+    assert answer == "".join(pieces)
     assert len(pieces) > 3
 
 
-def test_whole_characters_arrive_from_tokens_that_hold_a_part_of_one() -> None:
+@pytest.mark.parametrize("tokenizer", [byte_level(), metaspace()], ids=["bytes", "metaspace"])
+def test_whole_characters_arrive_from_tokens_that_hold_a_part_of_one(tokenizer) -> None:
     from reftune.generation import _Pieces
 
-    tokenizer = byte_level()
     pieces: list[str] = []
     streamer = _Pieces(tokenizer, pieces.append)
     streamer.put(torch.tensor([[1, 2]]))

@@ -79,14 +79,16 @@ def _wrap(raw: Tokenizer, chat: bool, bos: bool) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def tiny_llama(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
-    """A random two-layer Llama of width 16 for this tokenizer."""
-    torch.manual_seed(seed)
+def tiny_llama(
+    tokenizer: PreTrainedTokenizerFast, hidden_size: int = 16, num_hidden_layers: int = 2
+) -> LlamaForCausalLM:
+    """A random small Llama for this tokenizer, always the same one."""
+    torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=16,
+        hidden_size=hidden_size,
         intermediate_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=num_hidden_layers,
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=256,
@@ -98,9 +100,8 @@ def tiny_llama(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCau
     return LlamaForCausalLM(config).eval()
 
 
-def save_tiny_model(folder: Path, chat: bool = False) -> Path:
+def save_tiny_model(folder: Path, chat: bool = False, **shape: int) -> None:
     """Write a tiny model and its tokenizer where `from_pretrained` finds both."""
     tokenizer = byte_level(chat=chat)
-    tiny_llama(tokenizer).save_pretrained(folder)
+    tiny_llama(tokenizer, **shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
