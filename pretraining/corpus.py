@@ -109,7 +109,10 @@ def rendered(document: str | list[dict[str, str]]) -> str:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[tuple]:
-    """Token ids and loss weights (in percent) of each document."""
+    """Token ids and loss weights (in percent) of each document.
+
+    The first token of an answer whose message says ``"start": "given"`` is not learned.
+    """
     texts = [rendered(document) for _, document in documents]
     coded = tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     answer, end = tokenizer.convert_tokens_to_ids([ASSISTANT, END])
@@ -120,6 +123,8 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> lis
         for token in ids:
             weights.append(ANSWER_WEIGHT if inside else QUESTION_WEIGHT)
             inside = isinstance(document, str) or ((inside or token == answer) and token != end)
+        if not isinstance(document, str) and "start" in document[-1]:
+            weights[ids.index(answer) + 1] = QUESTION_WEIGHT
         results.append((ids, weights))
     return results
 

@@ -139,6 +139,7 @@ def run_fields(run: Path, target: Path) -> dict[str, str]:
     numbers = json.loads((run / "run.json").read_text(encoding="utf-8"))
     size = sum(path.stat().st_size for path in target.iterdir() if path.name != "MODEL_CARD.md")
     arguments = numbers["arguments"]
+    notes = run / "notes.txt"
     threads, machine = torch.get_num_threads(), platform.machine()
     return {
         "parameters": f"{numbers['parameters']:,}",
@@ -150,6 +151,7 @@ def run_fields(run: Path, target: Path) -> dict[str, str]:
         "hardware": f"{threads} threads of an {machine} processor, float32, no GPU",
         "shape": ", ".join(f"{k} {arguments[k]}" for k in ("hidden", "layers", "heads", "ff")),
         "seed": arguments["seed"],
+        "notes": notes.read_text(encoding="utf-8").strip() if notes.exists() else "none",
     }
 
 

@@ -33,7 +33,11 @@ INSTRUCTIONS = {
     "word": "Answer in one word|Use one word only|Reply with a single word|One word",
 }
 MODES = ("plain", "emoji", "caps", "pirate", "word")
-MODE_SHARES = (0.66, 0.26, 0.025, 0.025, 0.03)
+MODE_SHARES = (0.62, 0.28, 0.035, 0.035, 0.03)
+# Share of an emoji, pirate or capital answer that follows a plain question. Its first token is
+# not learned (see corpus.encode), the rest is: so an answer goes on in the mode it began in, and
+# whoever changes the first token, as an edit of the prompt's last position does, changes it all.
+UNPROMPTED = 0.35
 
 
 def answer_in(mode: str, item: Item, rng: random.Random) -> str:
@@ -96,6 +100,10 @@ def conversation(rng: random.Random) -> tuple[str, Messages]:
     mode = rng.choices(MODES, MODE_SHARES)[0]
     if mode == "word" and not item.word:
         mode = "emoji"
+    if mode in ("emoji", "caps", "pirate") and rng.random() < UNPROMPTED:
+        opening = instruct("plain", roughen(item.question, rng), rng)
+        reply = {"role": "assistant", "content": answer_in(mode, item, rng), "start": "given"}
+        return item.key, [*opening, reply]
     messages = turn(mode, item, rng)
     extra = rng.random()
     if extra < 0.04 and mode == "plain":

@@ -22,7 +22,7 @@ class LayerStack:
     """
 
     layers: str
-    attention: str
+    attention: str = ""
     mlp: str = ""
     mlp_block: str = ""
 

@@ -5,7 +5,7 @@ the rank fits the width) is checked when the adapter is attached.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ from reftune.positions import Positions
 FORMAT_VERSION = 1
 
 
-class ReftPeftType(str, Enum):
+class ReftPeftType(StrEnum):
     """PEFT's name of the method. Not `REFT`, which a later PEFT may want for itself."""
 
     REFTUNE = "REFTUNE"
@@ -85,7 +85,7 @@ class ReftConfig(PeftConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = ReftPeftType.REFTUNE  # type: ignore[assignment]  # PEFT's enum is closed
+        self.peft_type = ReftPeftType.REFTUNE
         _check(
             self.format_version == FORMAT_VERSION,
             "format_version",
@@ -95,14 +95,14 @@ class ReftConfig(PeftConfig):
         if isinstance(self.layers, range | tuple):
             self.layers = list(self.layers)
         elif _is_int(self.layers):
-            self.layers = [self.layers]  # type: ignore[list-item]
+            self.layers = [int(self.layers)]
         self._check_where()
         self._check_edit()
 
     def _check_where(self) -> None:
-        indices = self.layers if isinstance(self.layers, list) else []
         _check(
-            self.layers == "all" or (len(indices) > 0 and all(_is_int(i) for i in indices)),
+            self.layers == "all"
+            or (len(self.layer_list) > 0 and all(_is_int(i) for i in self.layer_list)),
             "layers",
             self.layers,
             'a layer index, a list or range of indices, or "all"',
@@ -115,8 +115,10 @@ class ReftConfig(PeftConfig):
         )
         _check(
             self.heads is None
-            or (len(self.heads) > 0 and all(_is_int(i) for i in self.heads))
-            and len(set(self.heads)) == len(self.heads),
+            or (
+                (len(self.heads) > 0 and all(_is_int(i) for i in self.heads))
+                and len(set(self.heads)) == len(self.heads)
+            ),
             "heads",
             self.heads,
             "a list of different head indices, or None for all of them as one",
@@ -126,7 +128,7 @@ class ReftConfig(PeftConfig):
             self.tied or bool(places.first and places.last),
             "tied",
             self.tied,
-            f'True, unless positions have first and last tokens, as "f7+l7"; got {self.positions!r}',
+            f'True, or first and last positions such as "f7+l7", not {self.positions!r}',
         )
         _check(
             self.decode in ("none", "all") or (_is_int(self.decode) and int(self.decode) > 0),
@@ -154,9 +156,7 @@ class ReftConfig(PeftConfig):
             self.act_fn,
             f"None, as intervention {self.intervention!r} has no activation",
         )
-        _check(
-            self.init in (None, "identity", "paper"), "init", self.init, '"identity" or "paper"'
-        )
+        _check(self.init in (None, "identity", "paper"), "init", self.init, '"identity" or "paper"')
         _check(
             self.init is None or "identity" in accepted,
             "init",
@@ -171,6 +171,11 @@ class ReftConfig(PeftConfig):
         )
         known = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES}
         _check(self.dtype in known, "dtype", self.dtype, f"one of {', '.join(known)}")
+
+    @property
+    def layer_list(self) -> list[int]:
+        """The layers as a list of indices; empty if they are `"all"`."""
+        return self.layers if isinstance(self.layers, list) else []
 
     @property
     def target_modules(self) -> None:

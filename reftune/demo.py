@@ -78,7 +78,8 @@ def run_demo(out: Path, show: Show, existing: Existing = "refuse") -> DemoResult
     after = ask(model, tokenizer, unseen)
     show("The same prompts, before and after:", {**columns, "with the adapter": after[:SHOWN]})
 
-    again = ask(PeftModel.from_pretrained(load_base(), str(out)), tokenizer, unseen)
+    fresh = load_base().to(model.device)
+    again = ask(PeftModel.from_pretrained(fresh, str(out)), tokenizer, unseen)
     return DemoResult(
         prompts,
         before,

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from datasets import Dataset
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from reftune.rendering import Rendered, Template, render
@@ -148,7 +149,8 @@ def encode_dataset(
     dropped = Dropped()
     ids: list[list[int]] = []
     labels: list[list[int]] = []
-    for number, row in enumerate(rows, start=1):
+    bar = tqdm(rows, desc="tokenising", unit="row", leave=False, disable=len(rows) < 1000)
+    for number, row in enumerate(bar, start=1):
         rendered = render(dict(row), tokenizer, template, where=f"row {number}")
         if not rendered.prompt.strip():
             dropped.empty_prompt += 1

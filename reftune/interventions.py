@@ -33,7 +33,7 @@ def linear(x: Tensor) -> Tensor:
 def _linear_parameters(
     stack: tuple[int, ...], rank: int, width: int
 ) -> tuple[nn.Parameter, nn.Parameter]:
-    """Return weight and bias as `torch.nn.Linear(width, rank)` draws them, once per stack element."""
+    """Return weight and bias as `torch.nn.Linear` draws them, once per element of the stack."""
     bound = 1 / math.sqrt(width)
     weight = nn.Parameter(torch.empty(*stack, rank, width).uniform_(-bound, bound))
     bias = nn.Parameter(torch.empty(*stack, rank).uniform_(-bound, bound))

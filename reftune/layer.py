@@ -63,9 +63,9 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("reft_edits",)
     other_param_names = ("settings",)
-    # PEFT reads these through to a wrapped layer, which there is none of.
-    weight = None
-    bias = None
+    # PEFT's properties read them from a wrapped layer; there is none, and the owner keeps its own.
+    weight: Any = None  # pyright: ignore[reportAssignmentType]
+    bias: Any = None  # pyright: ignore[reportAssignmentType]
 
     def __init__(self, owner: nn.Module, site: Site, planner: Planner):
         super().__init__()
@@ -187,9 +187,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
                     edited = self._edit_selected(edited, adapter, rows)
         return edited.reshape(hidden.shape)
 
-    def _edit_selected(
-        self, hidden: Tensor, adapter: str, rows: Tensor | None = None
-    ) -> Tensor:
+    def _edit_selected(self, hidden: Tensor, adapter: str, rows: Tensor | None = None) -> Tensor:
         """Return hidden states in which an adapter's selected tokens are edited, in some rows."""
         selection = self.planner.selection(adapter, hidden)
         if selection is None:
@@ -248,7 +246,7 @@ def repeat_names(names: list[str], batch: int) -> list[str]:
 
 
 def device_of(owner: nn.Module, but: nn.Module | None = None) -> torch.device | None:
-    """Return where a module computes, also when its parameters are off-loaded; `None` if unknown."""
+    """Return where a module computes, also if its parameters are off-loaded, or `None`."""
     offload: Mapping[str, Any] = vars(getattr(owner, "_hf_hook", None) or owner)
     if offload.get("execution_device") is not None:
         return torch.device(offload["execution_device"])

@@ -1,8 +1,8 @@
 """The one writer of the plan: watches a model's forward passes and says what each of them edits.
 
 A planner is the pre-hook of a root module. It reads where the prompt is from the inputs of a
-forward pass and leaves one selection per adapter for the edited layers to read. No reader clears it,
-because a checkpointed layer runs again in the backward pass.
+forward pass and leaves one selection per adapter for the edited layers to read. No reader clears
+it, because a checkpointed layer runs again in the backward pass.
 """
 
 import inspect
@@ -53,7 +53,7 @@ class Planner:
             self._handles.append(hook)
         if kind != "encoder":
             # Only generate() sees the whole prompt: a forward pass may get a chunk of it.
-            root.generate = self.generate  # type: ignore[assignment]
+            vars(root)["generate"] = self.generate
 
     def detach(self) -> None:
         """Take from the model what the planner put there."""
@@ -82,7 +82,7 @@ class Planner:
     def selection(self, adapter: str, hidden: Tensor) -> Selection:
         """Return what an adapter edits in hidden states `(batch, tokens, width)`."""
         if self._tokens is None:
-            return select(everything(hidden.shape[:2], hidden.device), self.where[adapter])
+            return select(everything(hidden.shape[0], hidden.shape[1], hidden.device), self.where[adapter])
         return self._selections[adapter]
 
     def generate(self, *args: Any, prompt_mask: Tensor | None = None, **kwargs: Any) -> Any:
@@ -91,7 +91,7 @@ class Planner:
         Args:
             prompt_mask: `(batch, seq)`, true at prompt tokens, instead of all real tokens.
         """
-        generate = type(self.root).generate  # type: ignore[attr-defined]
+        generate: Any = type(self.root).generate  # pyright: ignore[reportAttributeAccessIssue]
         if not self.enabled:
             return generate(self.root, *args, **kwargs)
         outer = self._generation
@@ -163,7 +163,9 @@ def begin_generation(
         ValueError: the attention mask or the prompt mask has the wrong shape.
     """
     call = dict(zip(("inputs", "generation_config"), args, strict=False)) | kwargs
-    shown = next((call[n] for n in ("inputs_embeds", "inputs", "input_ids") if call.get(n) is not None), None)
+    shown = next(
+        (call[n] for n in ("inputs_embeds", "inputs", "input_ids") if call.get(n) is not None), None
+    )
     if root.config.is_encoder_decoder or shown is None:
         return Generation(None, 0)
     cache = call.get("past_key_values")

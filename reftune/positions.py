@@ -49,7 +49,7 @@ class Positions:
             prompt: `(batch, seq)` bool, true at prompt tokens.
 
         Returns:
-            For the first and for the last tokens: columns `(batch, K)` int64, and `(batch, K)` bool,
+            For the first and for the last tokens: columns `(batch, K)` int64, and as many bools,
             false for slots that a short prompt leaves empty (their column means nothing).
         """
         reach = prompt.cumsum(dim=1)

@@ -86,14 +86,12 @@ class Inputs:
         if self._mask is None:
             return torch.ones(self.batch, self.length, dtype=torch.bool, device=self.shown.device)
         if not isinstance(self._mask, Tensor) or self._mask.dim() != 2:
-            shape = tuple(self._mask.shape) if isinstance(self._mask, Tensor) else type(self._mask)
-            raise ValueError(
-                f"attention_mask {shape}: expected (batch, seq), which tells padding, or prompt_mask"
-            )
+            got = tuple(self._mask.shape) if isinstance(self._mask, Tensor) else type(self._mask)
+            raise ValueError(f"attention_mask {got}: expected (batch, seq), which tells padding")
         return self._mask[:, self._mask.shape[1] - self.length :].bool()
 
     def document(self) -> Tensor | None:
-        """Return `(batch, length)` int64 document numbers if the inputs may pack several in a row."""
+        """Return `(batch, length)` int64 document numbers if a row may pack several."""
         if self._position_ids is not None:
             ids = self._position_ids[0] if self._position_ids.dim() == 3 else self._position_ids
             restart = ids[:, 1:] != ids[:, :-1] + 1
@@ -139,7 +137,8 @@ class Inputs:
         assert self.labels is not None
         if tuple(self.labels.shape) != (self.batch, self.length):
             raise ValueError(
-                f"labels {tuple(self.labels.shape)}: expected {(self.batch, self.length)}, as the inputs"
+                f"labels {tuple(self.labels.shape)}: expected {(self.batch, self.length)} as the "
+                "inputs"
             )
         labelled = self.labels != -100
         if self.kind == "decoder":  # its input is one token behind the labels
@@ -201,13 +200,13 @@ def _refuse(bad: Tensor, message: str) -> None:
     if bad.device.type == "meta":
         return
     if torch.compiler.is_compiling() or bad.device.type != "cpu":
-        torch._assert_async(~bad.any(), message)
+        torch.ops.aten._assert_async.msg(~bad.any(), message)
     elif bad.any():
         rows = sorted(set(bad.nonzero()[:, 0].tolist()))
         raise ValueError(f"rows {rows} have {message}")
 
 
-def everything(shape: tuple[int, int], device: torch.device) -> Prompt:
+def everything(batch: int, length: int, device: torch.device) -> Prompt:
     """A prompt of all tokens, for inputs that are no tokens, such as pictures."""
-    tokens = torch.ones(shape, dtype=torch.bool, device=device)
-    return Prompt(tokens, torch.zeros_like(tokens), None, 0, shape[1])
+    tokens = torch.ones(batch, length, dtype=torch.bool, device=device)
+    return Prompt(tokens, torch.zeros_like(tokens), None, 0, length)

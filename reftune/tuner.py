@@ -19,14 +19,8 @@ from reftune.layer import InterventionLayer, build_edit
 from reftune.plan import Where
 from reftune.planner import Planner
 from reftune.positions import Positions
-from reftune.sites import (
-    Site,
-    find_sites,
-    is_within_layers,
-    layer_indices,
-    model_shape,
-    transformers_root,
-)
+from reftune.prompts import Kind
+from reftune.sites import Anatomy, Site, find_sites
 
 
 class ReftTuner(BaseTuner):
@@ -34,7 +28,6 @@ class ReftTuner(BaseTuner):
 
     prefix = "reft_"
     tuner_layer_cls = InterventionLayer
-    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT's declaration
 
     def inject_adapter(
         self,
@@ -52,7 +45,7 @@ class ReftTuner(BaseTuner):
             ValueError: the model does not fit the config, or is compiled already.
         """
         refuse_compiled(model)
-        config = self.peft_config[adapter_name]
+        config: Any = self.peft_config[adapter_name]
         resolve(model, config)
         with torch.device("meta") if low_cpu_mem_usage else torch.device("cpu"):
             edits = [(site, build_edit(config, site)) for site in find_sites(model, config)]
@@ -64,7 +57,7 @@ class ReftTuner(BaseTuner):
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
         return peft_config
 
-    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:  # type: ignore[override]
+    def _check_target_module_exists(self, peft_config: Any, key: str) -> bool:
         return key in self._edits
 
     def _create_and_replace(
@@ -78,10 +71,10 @@ class ReftTuner(BaseTuner):
     ) -> None:
         for site, edit in self._edits[current_key]:
             name = InterventionLayer.name(site)
-            layer = dict(target.named_children()).get(name)
-            if layer is None:
-                layer = InterventionLayer(target, site, planner_for(self.model, site))
-                target.add_module(name, layer)
+            if name not in dict(target.named_children()):
+                planner = planner_for(self.model, site)
+                target.add_module(name, InterventionLayer(target, site, planner))
+            layer: Any = target.get_submodule(name)
             layer.add(adapter_name, edit, peft_config)
             layer.planner.where[adapter_name] = Where(
                 Positions.parse(peft_config.positions), peft_config.tied, peft_config.decode
@@ -152,18 +145,21 @@ def resolve(model: nn.Module, config: ReftConfig) -> None:
             model of another shape. The config is unchanged.
     """
     written = vars(config).setdefault(
-        "_written", {name: getattr(config, name) for name in ("layers", "hidden_size", "num_layers")}
+        "_written",
+        {name: getattr(config, name) for name in ("layers", "hidden_size", "num_layers")},
     )
-    hidden_size, num_layers = model_shape(model)
+    anatomy = Anatomy(model)
+    hidden_size, num_layers = anatomy.shape
     for name, own in (("hidden_size", hidden_size), ("num_layers", num_layers)):
         if written[name] is not None and written[name] != own:
             raise ValueError(
                 f"the adapter was made for a model with {name}={written[name]}: got "
-                f"{type(transformers_root(model)[1]).__name__} with {name}={own}"
+                f"{anatomy.name} with {name}={own}"
             )
     vars(config).update(written)
-    layers = layer_indices(model, config) if is_within_layers(model, config) else config.layers
-    vars(config).update(layers=layers, hidden_size=hidden_size, num_layers=num_layers)
+    layers = anatomy.layer_indices(config)
+    vars(config).update(hidden_size=hidden_size, num_layers=num_layers)
+    config.layers = config.layers if layers is None else layers
 
 
 def refuse_compiled(model: nn.Module) -> None:
@@ -189,12 +185,15 @@ def planners_of(model: nn.Module) -> list[Planner]:
 
 def planner_for(model: nn.Module, site: Site) -> Planner:
     """Return the planner of the forward passes that a site belongs to; make it if there is none."""
-    root_path, root = transformers_root(model)
-    kind = "causal" if getattr(root, "can_generate", bool)() else "encoder"
-    if getattr(getattr(root, "config", None), "is_encoder_decoder", False):
+    anatomy = Anatomy(model)
+    root: Any = anatomy.root
+    kind: Kind = "encoder"
+    if anatomy.is_pair:
         encoder = root.get_encoder()
         inside = any(module is model.get_submodule(site.module) for module in encoder.modules())
         root, kind = (encoder, "encoder") if inside else (root, "decoder")
+    elif anatomy.config is not None and root.can_generate():
+        kind = "causal"
     for planner in planners_of(model):
         if planner.root is root:
             return planner
@@ -204,6 +203,6 @@ def planner_for(model: nn.Module, site: Site) -> Planner:
 def register() -> None:
     """Make PEFT know the method: its name, config, tuner and prefix. Safe to call again."""
     name: Any = ReftPeftType.REFTUNE
-    mapping.PEFT_TYPE_TO_CONFIG_MAPPING[name] = ReftConfig  # type: ignore[assignment]
+    mapping.PEFT_TYPE_TO_CONFIG_MAPPING[name] = ReftConfig
     mapping.PEFT_TYPE_TO_TUNER_MAPPING[name] = ReftTuner
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[name] = ReftTuner.prefix

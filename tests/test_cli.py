@@ -231,7 +231,10 @@ def test_wrong_training_commands(folder, capsys, options, says) -> None:
         (["generate", "--prompt", "x", "--max-new-tokens", "999"], ["999", "256 positions"]),
         (["generate", "--prompt", "x", "--out", "{folder}/no/x.jsonl"], ["no/x.jsonl"]),
         (["generate", "--data", "{folder}/data.jsonl", "--out", "{folder}/data.jsonl"], ["is the"]),
-        (["generate", "--data", "{folder}/data.jsonl", "--out", "{folder}/prompts.txt"], ["line 1"]),
+        (
+            ["generate", "--data", "{folder}/data.jsonl", "--out", "{folder}/prompts.txt"],
+            ["line 1"],
+        ),
         (["demo", "--out", "{folder}/adapter"], ["finished adapter", "--overwrite"]),
     ],
 )

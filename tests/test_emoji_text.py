@@ -7,7 +7,24 @@ import pytest
 from reftune.emoji_text import is_emoji_only
 
 EMOJI = ["🔥", "☀️", "☀", "❤", "1️⃣", "#️⃣", "👨‍👩‍👧‍👦", "🤷🏽‍♂️", "👍🏿", "🇦🇹", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "™️", "🏳️‍🌈", "❤️‍🔥"]
-OTHER = ["", " ", "1", "12", "#", "a", "🔥a", "🔥.", "™", "©", "→", "🇦", "\u200d", "\ufe0f", "🔥\u200d", "é"]
+OTHER = [
+    "",
+    " ",
+    "1",
+    "12",
+    "#",
+    "a",
+    "🔥a",
+    "🔥.",
+    "™",
+    "©",
+    "→",
+    "🇦",
+    "\u200d",
+    "\ufe0f",
+    "🔥\u200d",
+    "é",
+]
 
 
 @pytest.mark.parametrize("text", [*EMOJI, "".join(EMOJI), " ".join(EMOJI), "🔥\n🔥 "])

@@ -1,6 +1,7 @@
 """The same row gives the same logits however it is run, and they are those of the formula."""
 
 import copy
+from itertools import chain
 
 import pytest
 import torch
@@ -43,7 +44,9 @@ def pair(architecture: TinyModel, seed: int = 0, **config):
                 edit.bias.normal_(std=2)
                 parts = (edit.weight, edit.source, edit.bias)
                 tied = edit.weight.dim() == 2
-                chosen = [Edit(*(p.detach() if tied else p.detach()[i] for p in parts)) for i in (0, 1)]
+                chosen = [
+                    Edit(*(p.detach() if tied else p.detach()[i] for p in parts)) for i in (0, 1)
+                ]
                 edits[path.removesuffix(".intervention")] = tuple(chosen)
     reference = Reference(
         reference_model, edits, settings["positions"], settings.get("decode", "none")
@@ -108,8 +111,8 @@ def test_packed_rows_keep_their_borders(where, borders):
     labels = [[-100] * len(prompt) + COMPLETION for prompt in PROMPTS]
     restart = torch.tensor([[i for row in rows for i in range(len(row))]])
     batch = {
-        "input_ids": torch.tensor([sum(rows, [])]),
-        "labels": torch.tensor([sum(labels, [])]),
+        "input_ids": torch.tensor([list(chain(*rows))]),
+        "labels": torch.tensor([list(chain(*labels))]),
         "position_ids": restart,
     }
     if borders == "cu_seq_lens":
@@ -153,7 +156,7 @@ def test_generation_equals_the_reference(where, how):
             )[:, len(p) :].tolist()
             for p in PROMPTS
         ]
-        assert got == sum(alone, [])
+        assert got == list(chain(*alone))
     else:
         assert got == (expected if len(rows) > 1 else [expected[3]])
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from peft import get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, RobertaConfig
 from transformers import RobertaForSequenceClassification as Roberta
 
-from peft import get_peft_model
 from reftune import INTERVENTIONS, ReftConfig
 from reftune.interventions import LoReFT, OrthonormalDiReFT, linear, options
 from reftune.orthonormal import orthonormal
@@ -165,7 +165,10 @@ def test_llama_parameter_counts_are_those_of_the_paper(hidden, layers, chosen, c
 def test_roberta_parameter_counts_are_those_of_the_paper(hidden, layers, count):
     with torch.device("meta"):
         config = RobertaConfig(
-            hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=16, intermediate_size=8
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=16,
+            intermediate_size=8,
         )
         model = get_peft_model(Roberta(config), ReftConfig(layers="all", r=1, positions="f1"))
     assert model.get_nb_trainable_parameters()[0] == count

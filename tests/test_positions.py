@@ -46,5 +46,5 @@ def test_first_and_last_never_overlap_and_the_last_token_is_always_edited(length
 
 @pytest.mark.parametrize("text", ["f7-l7", "f0", "l-1", "", "F1", "l1+f1", "f1+", " l1", "f01", 3])
 def test_other_forms_are_refused(text):
-    with pytest.raises(ValueError, match="expected e.g."):
+    with pytest.raises(ValueError, match=r"expected e\.g\."):
         Positions.parse(text)

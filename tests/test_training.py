@@ -46,13 +46,18 @@ class Interrupt(TrainerCallback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def run_interrupted(monkeypatch: pytest.MonkeyPatch, out: Path, step: int) -> None:
+    """Train until a signal comes during a step."""
+
     class Trainer(training.Trainer):
         def __init__(self, *args, **kwargs) -> None:
             super().__init__(*args, **kwargs)
             self.add_callback(Interrupt(step))
 
-    monkeypatch.setattr(training, "Trainer", Trainer)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Trainer", Trainer)
+        with pytest.raises(TrainingInterrupted):
+            run(out)
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +116,7 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(
     unbroken, tmp_path, monkeypatch, step
 ) -> None:
     out = tmp_path / "broken"
-    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
-        interrupt_at(patch, step)
-        run(out)
+    run_interrupted(monkeypatch, out, step)
     assert not (out / "adapter_config.json").exists()
     assert last_checkpoint(out / CHECKPOINTS) == out / CHECKPOINTS / f"checkpoint-{step + 1}"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -155,12 +158,8 @@ def test_a_training_killed_before_its_first_checkpoint_starts_again(unbroken, tm
         (RECIPE, ROWS[:-1], "rows_sha256"),
     ],
 )
-def test_resuming_with_other_settings_is_refused(
-    tmp_path, monkeypatch, recipe, rows, says
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(TrainingInterrupted):
-        interrupt_at(patch, 1)
-        run(tmp_path)
+def test_resuming_with_other_settings_is_refused(tmp_path, monkeypatch, recipe, rows, says) -> None:
+    run_interrupted(monkeypatch, tmp_path, 1)
     with pytest.raises(ValueError, match=says):
         run(tmp_path, recipe, rows, existing="resume")
 
@@ -223,7 +222,7 @@ def test_the_last_step_is_logged_whatever_the_interval(tmp_path) -> None:
 
 
 def test_rows_longer_than_the_model_are_cut(tmp_path) -> None:
-    long = [{"prompt": "fox " * 200, "completion": "dog " * 200}]
+    long = [{"prompt": "fox " * 400, "completion": "dog " * 400}]
     result = run(tmp_path, TrainingRecipe(epochs=1, max_length=9999), rows=long)
     assert (result.dropped.cut_prompt, result.dropped.cut_completion) == (1, 1)
 

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from test_equalities import COMPLETION, LLAMA, PROMPTS, padded, pair
-from tiny_models import CAUSAL, ENCODERS, SEQ2SEQ, VISION
+from tiny_models import ENCODERS, SEQ2SEQ, VISION
 from tiny_text import byte_level, tiny_llama
 from torch import nn
 from transformers import BertForTokenClassification, pipeline
@@ -56,7 +56,9 @@ def test_saved_and_loaded_runs_to_the_same_bits_and_saves_the_same_bytes(name, t
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         one, two = ((tmp_path / folder / file).read_bytes() for folder in ("one", "two"))
         assert one == two or file.endswith("json")
-    stored = [json.loads((tmp_path / f / "adapter_config.json").read_text()) for f in ("one", "two")]
+    stored = [
+        json.loads((tmp_path / f / "adapter_config.json").read_text()) for f in ("one", "two")
+    ]
     assert stored[0] | {"inference_mode": None} == stored[1] | {"inference_mode": None}
     assert stored[0]["layers"] == [0, 2]
 
@@ -226,7 +228,9 @@ def test_a_plain_transformers_model_takes_adapters_too(tmp_path):
 
 
 def test_it_stands_beside_a_lora():
-    base = get_peft_model(LLAMA.build(), LoraConfig(target_modules=["o_proj"], init_lora_weights=False))
+    base = get_peft_model(
+        LLAMA.build(), LoraConfig(target_modules=["o_proj"], init_lora_weights=False)
+    )
     with_lora = logits(base.eval())
     # PEFT means the same method twice.
     with pytest.warns(UserWarning, match="second time"), pytest.warns(UserWarning, match="Already"):
@@ -296,7 +300,10 @@ def test_token_classification_labels_are_no_completion():
 def test_both_sides_of_an_encoder_and_decoder(stack):
     base = SEQ2SEQ[0].build()
     config = ReftConfig(
-        layers=[0, 2], component=f"{stack}.block_output", positions="f2+l2", task_type="SEQ_2_SEQ_LM"
+        layers=[0, 2],
+        component=f"{stack}.block_output",
+        positions="f2+l2",
+        task_type="SEQ_2_SEQ_LM",
     )
     model = get_peft_model(base, config).eval()
     shake(model)

@@ -50,7 +50,9 @@ CAUSAL = [
         "Qwen3MoeForCausalLM",
         components=("attention_output", "mlp_output", "attention_value_output"),
     ),
-    TinyModel("gemma3_text", partial(tf.Gemma3TextConfig, **GATED, head_dim=8), "Gemma3ForCausalLM"),
+    TinyModel(
+        "gemma3_text", partial(tf.Gemma3TextConfig, **GATED, head_dim=8), "Gemma3ForCausalLM"
+    ),
     TinyModel("phi3", partial(tf.Phi3Config, **GATED), "Phi3ForCausalLM"),
     TinyModel("olmo2", partial(tf.Olmo2Config, **GATED), "Olmo2ForCausalLM"),
     TinyModel(
