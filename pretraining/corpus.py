@@ -45,10 +45,8 @@ def bare(text: str) -> str:
 
 def leaks(document: str | list[dict[str, str]], prompts: set[str]) -> bool:
     """Whether a document contains one of ``prompts``."""
-    if isinstance(document, str):
-        text = bare(document)
-    else:
-        text = " | ".join(bare(m["content"]) for m in document if m["role"] != "assistant")
+    texts = [document] if isinstance(document, str) else [m["content"] for m in document]
+    text = " | ".join(bare(text) for text in texts)
     return any(prompt in text for prompt in prompts)
 
 

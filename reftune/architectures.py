@@ -1,10 +1,26 @@
 """What the model types of transformers call their layers and projections: one row per type.
 
-From the two projections of a row follow all components of a layer, see `reftune.sites`. To add an
+From the two projections of a row follow all components of a layer. A model type without a row still
+has `block_output` and `block_input` if its layers can be found by their number, and every module by
+its dotted path. To add an
 architecture, print `model.base_model`, add its row here and a tiny model of it to the tests.
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+Side = Literal["input", "output"]
+
+# Name of a component -> the fields of `LayerStack`, the first that is filled, with the module that
+# owns it (none: the layer itself), and the side.
+COMPONENTS: dict[str, tuple[tuple[str, ...], Side]] = {
+    "block_output": ((), "output"),
+    "block_input": ((), "input"),
+    "attention_output": (("attention",), "output"),
+    "attention_value_output": (("attention",), "input"),
+    "mlp_output": (("mlp", "mlp_block"), "output"),
+    "mlp_activation": (("mlp",), "input"),
+}
 
 
 @dataclass(frozen=True)

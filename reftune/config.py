@@ -5,10 +5,9 @@ the rank fits the width) is checked when the adapter is attached.
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum
 from typing import Any, Literal
 
-import torch
 from peft import PeftConfig
 from transformers.activations import ACT2FN
 
@@ -16,9 +15,10 @@ from reftune.interventions import options
 from reftune.positions import Positions
 
 FORMAT_VERSION = 1
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
-class ReftPeftType(StrEnum):
+class ReftPeftType(str, Enum):  # noqa: UP042  # PEFT prints a type by the str of such an enum
     """PEFT's name of the method. Not `REFT`, which a later PEFT may want for itself."""
 
     REFTUNE = "REFTUNE"
@@ -48,7 +48,7 @@ class ReftConfig(PeftConfig):
             the whole edited hidden state, as in the paper's experiments.
         act_fn: name of a transformers activation around `Wh + b`; linear if `None`.
         init: `"identity"`, an untrained adapter changes nothing; `"paper"`, as published; `None`,
-            the identity where the edit has one.
+            the identity where the edit has one and `act_fn` is linear, otherwise as published.
         decode: what is edited after the prompt: `"none"`, `"all"`, or the first k tokens. In
             training the completion stands for the generated tokens. With untied positions the
             edit of the last positions is used.
@@ -86,91 +86,76 @@ class ReftConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = ReftPeftType.REFTUNE
-        _check(
-            self.format_version == FORMAT_VERSION,
-            "format_version",
-            self.format_version,
-            f"{FORMAT_VERSION}, the format that this version of reftune reads and writes",
-        )
-        if isinstance(self.layers, range | tuple):
+        if isinstance(self.layers, int) and not isinstance(self.layers, bool):
+            self.layers = [self.layers]
+        elif isinstance(self.layers, range | tuple):
             self.layers = list(self.layers)
-        elif _is_int(self.layers):
-            self.layers = [int(self.layers)]
+        if isinstance(self.heads, range | tuple):
+            self.heads = list(self.heads)
+        if self.act_fn == "linear":
+            self.act_fn = None
+        readable = f"{FORMAT_VERSION}, the format that this version of reftune reads and writes"
+        self._expect("format_version", self.format_version == FORMAT_VERSION, readable)
         self._check_where()
         self._check_edit()
 
+    def _expect(self, name: str, valid: bool, expected: str) -> None:
+        if not valid:
+            raise ValueError(f"ReftConfig: {name}={getattr(self, name)!r}: expected {expected}")
+
     def _check_where(self) -> None:
-        _check(
-            self.layers == "all"
-            or (len(self.layer_list) > 0 and all(_is_int(i) for i in self.layer_list)),
+        layers, heads, decode = self.layer_list, self.heads, self.decode
+        self._expect(
             "layers",
-            self.layers,
+            self.layers == "all" or (len(layers) > 0 and all(map(_is_int, layers))),
             'a layer index, a list or range of indices, or "all"',
         )
-        _check(
-            isinstance(self.component, str) and self.component.strip(".") != "",
+        self._expect(
             "component",
-            self.component,
+            isinstance(self.component, str) and self.component.strip(".") != "",
             'e.g. "block_output" or a dotted module path',
         )
-        _check(
-            self.heads is None
-            or (
-                (len(self.heads) > 0 and all(_is_int(i) for i in self.heads))
-                and len(set(self.heads)) == len(self.heads)
-            ),
+        listed = isinstance(heads, list) and len(heads) > 0 and all(map(_is_count, heads))
+        self._expect(
             "heads",
-            self.heads,
+            heads is None or (listed and len(set(heads)) == len(heads)),
             "a list of different head indices, or None for all of them as one",
         )
+        self._expect(
+            "width", self.width is None or (_is_count(self.width) and self.width > 0), "a size"
+        )
         places = Positions.parse(self.positions)
-        _check(
-            self.tied or bool(places.first and places.last),
+        self._expect(
             "tied",
-            self.tied,
+            self.tied is True or (self.tied is False and bool(places.first and places.last)),
             f'True, or first and last positions such as "f7+l7", not {self.positions!r}',
         )
-        _check(
-            self.decode in ("none", "all") or (_is_int(self.decode) and int(self.decode) > 0),
+        self._expect(
             "decode",
-            self.decode,
+            decode in ("none", "all") or (_is_count(decode) and decode != 0),
             '"none", "all", or the number of generated tokens to edit',
         )
 
     def _check_edit(self) -> None:
         accepted = options(self.intervention)
-        _check(_is_int(self.r) and self.r > 0, "r", self.r, "a positive rank")
-        _check(0 <= self.dropout < 1, "dropout", self.dropout, "a probability in [0, 1)")
-        _check(
-            self.dropout_on in ("edit", "state"), "dropout_on", self.dropout_on, '"edit" or "state"'
+        alone = f"as intervention {self.intervention!r} has"
+        self._expect("r", _is_count(self.r) and self.r > 0, "a positive rank")
+        probable = isinstance(self.dropout, int | float) and 0 <= self.dropout < 1
+        self._expect("dropout", probable, "a probability in [0, 1)")
+        self._expect("dropout_on", self.dropout_on in ("edit", "state"), '"edit" or "state"')
+        named = self.act_fn is None or self.act_fn in ACT2FN
+        self._expect("act_fn", named, "the name of a transformers activation such as 'relu'")
+        takes = self.act_fn is None or "activation" in accepted
+        self._expect("act_fn", takes, f"None, {alone} no activation")
+        self._expect(
+            "init", self.init in (None, "identity", "paper"), '"identity", "paper" or None'
         )
-        _check(
-            self.act_fn is None or self.act_fn in ACT2FN,
-            "act_fn",
-            self.act_fn,
-            "None or the name of a transformers activation such as 'relu'",
-        )
-        _check(
-            self.act_fn is None or "activation" in accepted,
-            "act_fn",
-            self.act_fn,
-            f"None, as intervention {self.intervention!r} has no activation",
-        )
-        _check(self.init in (None, "identity", "paper"), "init", self.init, '"identity" or "paper"')
-        _check(
-            self.init is None or "identity" in accepted,
-            "init",
-            self.init,
-            f"None, as intervention {self.intervention!r} has one start only",
-        )
-        _check(
-            self.scale == 1.0 or "scale" in accepted,
-            "scale",
-            self.scale,
-            f"1.0, as intervention {self.intervention!r} has no scale",
-        )
-        known = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES}
-        _check(self.dtype in known, "dtype", self.dtype, f"one of {', '.join(known)}")
+        takes = self.init is None or "identity" in accepted
+        self._expect("init", takes, f"None, {alone} one start only")
+        self._expect("scale", isinstance(self.scale, int | float), "a number")
+        takes = self.scale == 1 or "scale" in accepted
+        self._expect("scale", takes, f"1.0, {alone} no scale")
+        self._expect("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}")
 
     @property
     def layer_list(self) -> list[int]:
@@ -182,13 +167,9 @@ class ReftConfig(PeftConfig):
         """PEFT's selection by module name, which a ReFT does not use: sites come from `layers`."""
 
 
-_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
-
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check(valid: bool, name: str, value: Any, expected: str) -> None:
-    if not valid:
-        raise ValueError(f"ReftConfig: {name}={value!r}: expected {expected}")
+def _is_count(value: Any) -> bool:
+    return _is_int(value) and value >= 0

@@ -9,8 +9,8 @@ An edit of your own is a class with this constructor and `forward`, and one line
 `INTERVENTIONS["mine"] = Mine`. Its parameters are its own, not those of sub-modules, and only its
 `forward` reads them: FSDP and ZeRO gather them module by module.
 
-Formulas: ReFT, arXiv 2404.03592v3 (LoReFT eq. 2, DiReFT eq. 3, ablations in App. C and F); RED,
-arXiv 2402.15179; steering vectors, App. B of the ReFT paper.
+Formulas: ReFT, arXiv 2404.03592v3 (LoReFT eq. 2, DiReFT eq. 3, steering vectors App. B); RED,
+arXiv 2402.15179.
 """
 
 import inspect
@@ -40,15 +40,19 @@ def _linear_parameters(
     return weight, bias
 
 
+def _refuse_identity(name: str, identity: bool, activation: Activation) -> None:
+    """Refuse what would not start as the identity, or, as with relu, would never leave it."""
+    if identity and activation is not linear:
+        raise ValueError(f"{name} with an activation has no identity start; take init='paper'")
+
+
 def _orthonormal_parameter(stack: tuple[int, ...], rank: int, width: int) -> nn.Parameter:
     """Return random orthonormal rows, uniformly distributed (QR of a Gaussian matrix)."""
     return nn.Parameter(orthonormal(torch.randn(*stack, rank, width)))
 
 
 class LoReFT(nn.Module):
-    """`h + Rᵀ(f(Wh + b) − Rh)`, rows of R orthonormal (eq. 2).
-
-    After a linear edit `R h' = W h + b`, and what is orthogonal to the rows of R stays as it was.
+    """`h + Rᵀ(f(Wh + b) − Rh)`, rows of R orthonormal (eq. 2), so that `R h' = f(W h + b)`.
 
     Args:
         width: size of the hidden states, d.
@@ -68,8 +72,7 @@ class LoReFT(nn.Module):
         activation: Activation = linear,
     ):
         super().__init__()
-        if identity and activation is not linear:
-            raise ValueError("LoReFT with an activation has no identity start; take init='paper'")
+        _refuse_identity("LoReFT", identity, activation)
         self.weight = _orthonormal_parameter(stack, rank, width)
         self.source, self.bias = _linear_parameters(stack, rank, width)
         self.activation = activation
@@ -97,8 +100,7 @@ class NoReFT(nn.Module):
         activation: Activation = linear,
     ):
         super().__init__()
-        if identity and activation is not linear:
-            raise ValueError("NoReFT with an activation has no identity start; take init='paper'")
+        _refuse_identity("NoReFT", identity, activation)
         self.weight, _ = _linear_parameters(stack, rank, width)
         self.source, self.bias = _linear_parameters(stack, rank, width)
         self.activation = activation
@@ -157,10 +159,7 @@ class OrthonormalDiReFT(nn.Module):
         self.weight = _orthonormal_parameter(stack, rank, width)
         self.source, self.bias = _linear_parameters(stack, rank, width)
         self.activation = activation
-        if identity and bool(activation(torch.zeros(1, device="cpu")).any()):
-            raise ValueError(
-                "orthonormal DiReFT with f(0) ≠ 0 has no identity start; take init='paper'"
-            )
+        _refuse_identity("orthonormal DiReFT", identity, activation)
         if identity:
             nn.init.zeros_(self.source)
             nn.init.zeros_(self.bias)
@@ -171,10 +170,7 @@ class OrthonormalDiReFT(nn.Module):
 
 
 class ConsReFT(nn.Module):
-    """`h + Rᵀ(b − Rh)`, rows of R orthonormal: sets the edited directions to a constant.
-
-    No choice of R and b leaves every `h` unchanged, so it has no identity start.
-    """
+    """`h + Rᵀ(b − Rh)`, rows of R orthonormal. No R and b are the identity, so it has one start."""
 
     def __init__(self, width: int, rank: int, stack: tuple[int, ...] = ()):
         super().__init__()

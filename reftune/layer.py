@@ -1,16 +1,15 @@
 """The edits of one site: a child of the module it hooks, with one leaf module per adapter."""
 
-from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
+from reftune.architectures import Side
 from reftune.config import ReftConfig
-from reftune.interventions import INTERVENTIONS, options
 from reftune.plan import Slots
 from reftune.planner import Planner
 from reftune.sites import Site
@@ -20,33 +19,10 @@ from reftune.sites import Site
 class Settings:
     """How one adapter's edit is applied at one site; see `ReftConfig`."""
 
+    site: Site
     heads: tuple[int, ...]
     dropout: float
     dropout_on: str
-
-
-def build_edit(config: ReftConfig, site: Site) -> nn.Module:
-    """Build the edit of one site: the one place where a config meets the intervention classes.
-
-    Raises:
-        ValueError: the rank exceeds the width, or the edit has no start of the wanted kind.
-    """
-    accepted = options(config.intervention)
-    stack = (() if config.tied else (2,)) + ((len(config.heads),) if config.heads else ())
-    arguments: dict[str, Any] = {"width": site.width, "rank": config.r, "stack": stack}
-    if "rank" in accepted and config.r > site.width:
-        raise ValueError(f"r={config.r}: expected at most {site.width}, the width of {site.module}")
-    if config.act_fn is not None:
-        arguments["activation"] = ACT2FN[config.act_fn]
-    arguments["scale"] = config.scale
-    # With an activation, f(Rh) is not Rh: only on request, and then the edit itself may refuse.
-    arguments["identity"] = config.init == "identity" or (
-        config.init is None and config.act_fn is None
-    )
-    edit = INTERVENTIONS[config.intervention](
-        **{name: value for name, value in arguments.items() if name in accepted}
-    )
-    return edit.to(getattr(torch, config.dtype))
 
 
 class InterventionLayer(nn.Module, BaseTunerLayer):
@@ -56,8 +32,8 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
     what it was. The parameters of an adapter are `reft_edits.<adapter>.<parameter>`.
 
     Args:
-        owner: the module of the site.
-        site: where that is.
+        owner: the module that is hooked.
+        side: what goes into it, or what comes out.
         planner: says which tokens are edited.
     """
 
@@ -67,38 +43,45 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
     weight: Any = None  # pyright: ignore[reportAssignmentType]
     bias: Any = None  # pyright: ignore[reportAssignmentType]
 
-    def __init__(self, owner: nn.Module, site: Site, planner: Planner):
+    def __init__(self, owner: nn.Module, side: Side, planner: Planner):
         super().__init__()
         self.reft_edits = nn.ModuleDict()
         self.settings: dict[str, Settings] = {}
-        self.site = site
+        self.side: Side = side
         self.planner = planner
         self._owner = (owner,)  # in a tuple: as an attribute it would be registered as a child
-        if site.side == "output":
+        if side == "output":
             self._handle = owner.register_forward_hook(self._edit_output)
         else:
             self._handle = owner.register_forward_pre_hook(self._edit_input, with_kwargs=True)
 
     @staticmethod
-    def name(site: Site) -> str:
-        """Return what the child is called, which PEFT must not take for a tensor of the method."""
-        return "intervention" if site.side == "output" else "input_intervention"
+    def name(side: Side) -> str:
+        """Return what the child is called.
 
-    def add(self, adapter: str, edit: nn.Module, config: ReftConfig) -> None:
-        """Take in an adapter's edit, and put it where the owner's parameters are."""
+        It must not begin with the method's prefix, `reft_`: transformers inserts the adapter's name
+        after the first part of a path that does.
+        """
+        return "intervention" if side == "output" else "input_intervention"
+
+    def add(self, adapter: str, edit: nn.Module, config: ReftConfig, site: Site) -> None:
+        """Take in an adapter's edit, and put it where the owner computes."""
         self.reft_edits[adapter] = edit
-        self.settings[adapter] = Settings(
-            tuple(config.heads or ()), config.dropout, config.dropout_on
-        )
+        heads = tuple(config.heads or ())
+        self.settings[adapter] = Settings(site, heads, config.dropout, config.dropout_on)
         self._move_adapter_to_device_of_base_layer(adapter)
 
     def detach(self) -> None:
         """Leave the owner as it was before."""
         self._handle.remove()
-        delattr(self._owner[0], self.name(self.site))
+        delattr(self._owner[0], self.name(self.side))
 
     def get_base_layer(self) -> nn.Module:
         return self._owner[0]
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        super().set_adapter(adapter_names, inference_mode)
+        self.planner.active = list(self.active_adapters)
 
     def delete_adapter(self, adapter_name: str) -> None:
         super().delete_adapter(adapter_name)
@@ -112,12 +95,11 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
         """Move an edit, unless it is on meta, to where the owner computes. Its dtype stays."""
-        edit = self.reft_edits[adapter_name] if adapter_name in self.reft_edits else nn.Module()
-        if any(parameter.is_meta for parameter in edit.parameters()):
+        if adapter_name not in self.reft_edits:
             return
-        if device is None:
-            device = device_of(self._owner[0], but=self)
-        if device is not None:
+        edit = self.reft_edits[adapter_name]
+        device = device or device_of(self._owner[0]) or device_of(self.planner.root)
+        if device is not None and not any(parameter.is_meta for parameter in edit.parameters()):
             edit.to(device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "InterventionLayer":
@@ -141,8 +123,8 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         if isinstance(output, tuple) and isinstance(output[0], Tensor):
             return (self.edit(output[0]), *output[1:])
         raise TypeError(
-            f"{self.site.module} returned {type(output).__name__}: expected hidden states, alone "
-            "or first in a tuple"
+            f"{type(owner).__name__} returned {type(output).__name__}: expected hidden states, "
+            "alone or first in a tuple"
         )
 
     def _edit_input(self, owner: nn.Module, args: tuple, kwargs: dict) -> tuple | None:
@@ -153,7 +135,8 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         if "hidden_states" in kwargs:
             return args, kwargs | {"hidden_states": self.edit(kwargs["hidden_states"])}
         raise TypeError(
-            f"{self.site.module} was called with {', '.join(kwargs)}: expected hidden states first"
+            f"{type(owner).__name__} was called with {', '.join(kwargs)}: expected hidden states "
+            "as the first argument"
         )
 
     def edit(self, hidden: Tensor) -> Tensor:
@@ -166,91 +149,80 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         Raises:
             ValueError: the hidden states are of another width, or not those of the model's inputs.
         """
-        width = self.site.width * (self.site.heads or 1)
+        edited = hidden
+        for adapter in self.planner.planned():
+            if adapter in self.reft_edits:
+                edited = self._edit_by(adapter, edited)
+        return edited
+
+    def _edit_by(self, adapter: str, hidden: Tensor) -> Tensor:
+        """Return hidden states in which an adapter's selected tokens are edited."""
+        site = self.settings[adapter].site
+        width = site.width * (site.heads or 1)
         if hidden.shape[-1] != width:
             raise ValueError(
-                f"{self.site.module} has hidden states of width {hidden.shape[-1]}: expected "
-                f"{width}; set ReftConfig(width={hidden.shape[-1]})"
+                f"{site.module} has hidden states of width {hidden.shape[-1]}: expected {width}; "
+                f"set ReftConfig(width={hidden.shape[-1]})"
             )
-        edited = hidden.reshape(*self.planner.shape(hidden, self.site.module), width)
-        names = self.planner.adapter_names
-        if names is None:
-            for adapter in self.active_adapters:
-                if adapter in self.reft_edits:
-                    edited = self._edit_selected(edited, adapter)
-        else:
-            names = repeat_names(names, len(edited))
-            for adapter in dict.fromkeys(names):
-                if adapter in self.reft_edits:
-                    rows = [row for row, name in enumerate(names) if name == adapter]
-                    rows = torch.tensor(rows, device=hidden.device)
-                    edited = self._edit_selected(edited, adapter, rows)
-        return edited.reshape(hidden.shape)
-
-    def _edit_selected(self, hidden: Tensor, adapter: str, rows: Tensor | None = None) -> Tensor:
-        """Return hidden states in which an adapter's selected tokens are edited, in some rows."""
-        selection = self.planner.selection(adapter, hidden)
+        whole = hidden.reshape(*self.planner.shape(hidden, site.module), width)
+        selection = self.planner.selection(adapter, whole)
         if selection is None:
             return hidden
-        if rows is not None:
-            selection = selection.rows(rows)
         if isinstance(selection, Slots):
-            flat = hidden.reshape(-1, hidden.shape[-1])
+            flat = whole.reshape(-1, width)
+            # One row more, where the slots that a short prompt leaves empty write.
+            flat = torch.cat((flat, flat[:1]))
             index = selection.index.flatten()
-            before = flat.index_select(0, index).view(*selection.index.shape, -1)
-            change = self._change(before, adapter).masked_fill(~selection.used, 0)
-            change = change.to(hidden.dtype).view(-1, hidden.shape[-1])
-            return flat.index_add(0, index, change).view(hidden.shape)
-        before = hidden if rows is None else hidden[rows]
-        untied = selection.used.dim() == 4
-        change = self._change(before[:, None] if untied else before, adapter)
-        change = change.masked_fill(~selection.used, 0).to(hidden.dtype)
-        change = change.sum(dim=1) if untied else change
-        return hidden + change if rows is None else hidden.index_add(0, rows, change)
+            before = flat.index_select(0, index).view(*selection.index.shape, width)
+            after = self._edited(before, adapter).view(-1, width)
+            return flat.index_copy(0, index, after)[:-1].view(hidden.shape)
+        rows, used = self.planner.rows(adapter), selection.used
+        before = whole if rows is None else whole[rows]
+        if used.dim() == 4:
+            after = self._edited(before[:, None], adapter)
+            mixed = torch.where(used[:, 0], after[:, 0], before)
+            mixed = torch.where(used[:, 1], after[:, 1], mixed)
+        else:
+            mixed = torch.where(used, self._edited(before, adapter), before)
+        return (mixed if rows is None else whole.index_copy(0, rows, mixed)).view(hidden.shape)
 
-    def _change(self, before: Tensor, adapter: str) -> Tensor:
-        """Return what an edit adds to hidden states `(..., tokens, width)`, in the edit's dtype."""
+    def _edited(self, before: Tensor, adapter: str) -> Tensor:
+        """Edit hidden states `(..., tokens, width)` in the edit's dtype, and cast the result back.
+
+        A dimension of 1 before the last two becomes 2 if the positions are untied.
+        """
         edit, settings = self.reft_edits[adapter], self.settings[adapter]
         dtype = next((parameter.dtype for parameter in edit.parameters()), before.dtype)
-        with torch.autocast(before.device.type, enabled=False):
-            before = before.to(dtype)
+        kind = before.device.type
+        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
+            state = before.to(dtype)
             if not settings.heads:
-                return self._dropped(edit, before, settings)
-            # The heads become leading dimensions, as the edit's parameters have them.
-            split = before.unflatten(-1, (self.site.heads, self.site.width))
-            chosen = torch.tensor(settings.heads, device=before.device)
-            change = self._dropped(edit, split.index_select(-2, chosen).movedim(-2, -3), settings)
-            into = torch.zeros_like(split).expand(*change.shape[:-3], *split.shape[-3:])
-            return into.index_add(-2, chosen, change.movedim(-3, -2)).flatten(-2)
+                return self._dropped(edit(state), state, settings).to(before.dtype)
+            parts = list(state.unflatten(-1, (settings.site.heads, -1)).unbind(-2))
+            # The heads become a leading dimension, as the edit's parameters have them.
+            chosen = torch.stack([parts[head] for head in settings.heads], dim=-3)
+            after = self._dropped(edit(chosen), chosen, settings)
+            parts = [part.expand(after[..., 0, :, :].shape) for part in parts]
+            for place, head in enumerate(settings.heads):
+                parts[head] = after[..., place, :, :]
+            return torch.cat(parts, dim=-1).to(before.dtype)
 
-    def _dropped(self, edit: nn.Module, before: Tensor, settings: Settings) -> Tensor:
-        after = edit(before)
-        if settings.dropout and settings.dropout_on == "state":
-            after = nn.functional.dropout(after, settings.dropout, self.training)
-        change = after - before
-        if settings.dropout and settings.dropout_on == "edit":
-            change = nn.functional.dropout(change, settings.dropout, self.training)
-        return change
-
-
-def repeat_names(names: list[str], batch: int) -> list[str]:
-    """Return one adapter name per row, where beams have multiplied the rows of a batch.
-
-    Raises:
-        ValueError: the number of rows is no multiple of that of the names.
-    """
-    copies, rest = divmod(batch, len(names))
-    if rest:
-        raise ValueError(f"{len(names)} adapter_names for {batch} rows: expected one per row")
-    return [name for name in names for _ in range(copies)]
+    def _dropped(self, after: Tensor, before: Tensor, settings: Settings) -> Tensor:
+        if not (settings.dropout and self.training):
+            return after
+        if settings.dropout_on == "state":
+            return nn.functional.dropout(after, settings.dropout)
+        return before + nn.functional.dropout(after - before, settings.dropout)
 
 
-def device_of(owner: nn.Module, but: nn.Module | None = None) -> torch.device | None:
+def device_of(module: nn.Module) -> torch.device | None:
     """Return where a module computes, also if its parameters are off-loaded, or `None`."""
-    offload: Mapping[str, Any] = vars(getattr(owner, "_hf_hook", None) or owner)
-    if offload.get("execution_device") is not None:
-        return torch.device(offload["execution_device"])
-    mine = {id(parameter) for parameter in but.parameters()} if but is not None else set()
-    devices = (p.device for p in owner.parameters() if id(p) not in mine)
-    device = next(devices, None)
-    return None if device is None or device.type == "meta" else device
+    offloaded = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+    if offloaded is not None:
+        return torch.device(offloaded)
+    devices = (
+        parameter.device
+        for name, parameter in module.named_parameters()
+        if not parameter.is_meta and "reft_edits" not in name
+    )
+    return next(devices, None)

@@ -66,21 +66,24 @@ class Slots:
 
     Args:
         index: `(batch, slots)`, or `(batch, 2, slots)` if untied: places in the flattened
-            `(batch * length)` hidden states.
-        used: the same shape with a last dimension of 1, bool; false where a short prompt leaves a
-            slot empty (its place is a valid one, but is not edited).
+            `(batch * length)` hidden states. A slot that a short prompt leaves empty has the place
+            after the last one.
     """
 
     index: Tensor
-    used: Tensor
 
     def rows(self, rows: Tensor) -> "Slots":
-        return Slots(self.index[rows], self.used[rows])
+        return Slots(self.index[rows])
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Any tokens: `used` is `(batch, length, 1)`, or `(batch, 2, length, 1)` if untied, bool."""
+    """Any tokens.
+
+    Args:
+        used: `(batch, length, 1)`, or `(batch, 2, length, 1)` if untied, bool: true where edited,
+            and by one of the two at most.
+    """
 
     used: Tensor
 
@@ -111,8 +114,9 @@ def _select_decoding(tokens: Decoding, where: Where) -> Selection:
         count = tokens.length
     elif tokens.steps is None:
         raise ValueError(
-            f"decode={where.decode}: a forward pass with a cache outside of generate() does not "
-            "tell how many tokens were generated before; use generate() or pass prompt_mask"
+            f"decode={where.decode}: a forward pass that continues a cache outside of generate() "
+            "does not tell how many tokens were generated before: expected generate(), or a "
+            "prompt_mask over all tokens so far"
         )
     else:
         count = min(tokens.length, int(where.decode) - tokens.steps)
@@ -158,8 +162,8 @@ def _slots(prompt: Prompt, where: Where) -> Slots:
     columns = columns - prompt.past
     used = used & (columns >= 0) & (columns < prompt.length)
     row = torch.arange(prompt.batch, device=columns.device) * prompt.length
-    index = columns.clamp(0, prompt.length - 1) + row.view(-1, *(1,) * (columns.dim() - 1))
-    return Slots(index, used[..., None])
+    index = columns + row.view(-1, *(1,) * (columns.dim() - 1))
+    return Slots(torch.where(used, index, prompt.batch * prompt.length))
 
 
 def _padded(part: Tensor, width: int) -> Tensor:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reftune.generate_call import GenerateCall, begin_call
 from reftune.plan import Decoding, Prompt, Selection, Where, select
-from reftune.prompts import Generation, Inputs, Kind, everything
+from reftune.prompts import Inputs, Kind, everything
 
 
 class Planner:
@@ -24,6 +25,7 @@ class Planner:
 
     Attributes:
         where: what each adapter edits, by adapter name; written when adapters come and go.
+        active: names of the active adapters; written by the layers, which PEFT tells.
         enabled: false while the adapters are disabled.
         adapter_names: one adapter per row instead of the active ones, `"__base__"` for none.
         idle: true while the running forward pass edits nothing, whatever the adapter.
@@ -33,13 +35,15 @@ class Planner:
         self.root = root
         self.kind: Kind = kind
         self.where: dict[str, Where] = {}
+        self.active: list[str] = []
         self.enabled = True
         self.adapter_names: list[str] | None = None
         self.idle = False
         self._inside = False
         self._tokens: Prompt | Decoding | None = None
         self._selections: dict[str, Selection] = {}
-        self._generation: Generation | None = None
+        self._rows: dict[str, Tensor] = {}
+        self._generation: GenerateCall | None = None
         self._arguments = _arguments_of(root)
         self._handles = [
             root.register_forward_pre_hook(self._enter, with_kwargs=True),
@@ -51,6 +55,7 @@ class Planner:
             self._backbone_arguments = _arguments_of(backbone)
             hook = backbone.register_forward_pre_hook(self._enter_backbone, with_kwargs=True)
             self._handles.append(hook)
+        self._patched_generate = vars(root).get("generate")
         if kind != "encoder":
             # Only generate() sees the whole prompt: a forward pass may get a chunk of it.
             vars(root)["generate"] = self.generate
@@ -59,7 +64,10 @@ class Planner:
         """Take from the model what the planner put there."""
         for handle in self._handles:
             handle.remove()
-        vars(self.root).pop("generate", None)
+        if self.kind != "encoder":
+            del vars(self.root)["generate"]
+        if self._patched_generate is not None:
+            vars(self.root)["generate"] = self._patched_generate
 
     def shape(self, hidden: Tensor, owner: str) -> tuple[int, int]:
         """Return how many rows of how many tokens there are in hidden states `(..., width)`.
@@ -69,7 +77,8 @@ class Planner:
         """
         if self._tokens is None and hidden.dim() == 3:  # of a picture only the layers tell
             return hidden.shape[0], hidden.shape[1]
-        expected = self._tokens and (self._tokens.batch, self._tokens.length)
+        tokens = self._tokens
+        expected = None if tokens is None else (tokens.batch, tokens.length)
         shape = tuple(hidden.shape[:-1])
         # Some models lay all tokens in one dimension.
         if expected is None or shape not in (expected, (expected[0] * expected[1],)):
@@ -80,10 +89,23 @@ class Planner:
         return expected
 
     def selection(self, adapter: str, hidden: Tensor) -> Selection:
-        """Return what an adapter edits in hidden states `(batch, tokens, width)`."""
-        if self._tokens is None:
-            return select(everything(hidden.shape[0], hidden.shape[1], hidden.device), self.where[adapter])
-        return self._selections[adapter]
+        """Return what an adapter edits in hidden states `(batch, tokens, width)`.
+
+        With an adapter per row, the selection has the rows of `rows(adapter)` alone.
+        """
+        if self._tokens is not None:
+            return self._selections[adapter]
+        tokens = everything(hidden.shape[0], hidden.shape[1], hidden.device)
+        return self._of_rows(select(tokens, self.where[adapter]), adapter)
+
+    def rows(self, adapter: str) -> Tensor | None:
+        """Return the rows of an adapter, or `None` if it has all."""
+        return self._rows.get(adapter)
+
+    def planned(self) -> list[str]:
+        """Return the names of the adapters that edit something, in the order they do it."""
+        names = self.active if self.adapter_names is None else dict.fromkeys(self.adapter_names)
+        return [name for name in names if name in self.where]
 
     def generate(self, *args: Any, prompt_mask: Tensor | None = None, **kwargs: Any) -> Any:
         """Call the model's own `generate`, with the prompt known to all its forward passes.
@@ -91,13 +113,16 @@ class Planner:
         Args:
             prompt_mask: `(batch, seq)`, true at prompt tokens, instead of all real tokens.
         """
-        generate: Any = type(self.root).generate  # pyright: ignore[reportAttributeAccessIssue]
-        if not self.enabled:
-            return generate(self.root, *args, **kwargs)
+        generate: Any = self._patched_generate
+        if generate is None:
+            own: Any = type(self.root)
+            generate = own.generate.__get__(self.root)
+        if not (self.enabled and self.planned()):
+            return generate(*args, **kwargs)
         outer = self._generation
-        self._generation = begin_generation(self.root, args, kwargs, prompt_mask)
+        self._generation = begin_call(self.root, args, kwargs, prompt_mask)
         try:
-            return generate(self.root, *args, **kwargs)
+            return generate(*args, **kwargs)
         finally:
             self._generation = outer
 
@@ -106,7 +131,7 @@ class Planner:
         self._inside = True
         # A forward pass with the adapters off must leave the plan of an earlier one alone, whose
         # checkpointed layers are still to run again.
-        if self.enabled:
+        if self.enabled and self.planned():
             inputs = dict(zip(self._arguments, args, strict=False)) | kwargs
             self._plan(Inputs(inputs, self.kind), prompt_mask)
         return args, kwargs
@@ -115,22 +140,25 @@ class Planner:
         self._inside = False
 
     def _enter_backbone(self, backbone: nn.Module, args: tuple, kwargs: dict) -> None:
-        if not self._inside and self.enabled:
+        if not self._inside and self.enabled and self.planned():
             inputs = dict(zip(self._backbone_arguments, args, strict=False)) | kwargs
             self._plan(Inputs(inputs, self.kind), None)
 
     def _plan(self, inputs: Inputs, prompt_mask: Tensor | None) -> None:
         self._tokens = self._read(inputs, prompt_mask) if inputs.has_tokens else None
-        self._selections = {}
+        self._selections, self._rows = {}, {}
+        if self.adapter_names is not None:
+            self._rows = self._rows_by_name(self.adapter_names, inputs)
         if self._tokens is not None:
-            for adapter, where in self.where.items():
-                self._selections[adapter] = select(self._tokens, where)
+            for adapter in self.planned():
+                selection = select(self._tokens, self.where[adapter])
+                self._selections[adapter] = self._of_rows(selection, adapter)
         nothing = all(selection is None for selection in self._selections.values())
         self.idle = self._tokens is not None and nothing
 
     def _read(self, inputs: Inputs, prompt_mask: Tensor | None) -> Prompt | Decoding:
         if self._generation is not None:
-            counts = any(isinstance(where.decode, int) for where in self.where.values())
+            counts = any(isinstance(self.where[name].decode, int) for name in self.planned())
             return inputs.in_generation(self._generation, counts)
         if prompt_mask is not None:
             return inputs.with_prompt(prompt_mask)
@@ -138,6 +166,9 @@ class Planner:
             return inputs.decoding()
         if inputs.labels is not None:
             return inputs.from_labels()
+        if isinstance(inputs.past, Tensor):  # a static cache: only the device knows what it holds
+            for name in self.planned():
+                select(inputs.decoding(), self.where[name])  # refuses what needs to be counted
         if self.kind != "encoder" and self.root.training and torch.is_grad_enabled():
             raise ValueError(
                 f"a training step of {type(self.root).__name__} without labels does not tell "
@@ -145,54 +176,30 @@ class Planner:
             )
         return inputs.all_prompt()
 
+    def _of_rows(self, selection: Selection, adapter: str) -> Selection:
+        rows = self.rows(adapter)
+        return selection if selection is None or rows is None else selection.rows(rows)
+
+    def _rows_by_name(self, names: list[str], inputs: Inputs) -> dict[str, Tensor]:
+        """Return the rows of each adapter, where beams multiply the rows of a generation.
+
+        Raises:
+            ValueError: there is not one name per row.
+        """
+        batch = inputs.batch if inputs.has_tokens else len(names)
+        copies, rest = divmod(batch, len(names))
+        if rest or (copies != 1 and self._generation is None):
+            raise ValueError(f"{len(names)} adapter_names for {batch} rows: expected one per row")
+        repeated = [name for name in names for _ in range(copies)]
+        device = inputs.shown.device if inputs.has_tokens else None
+        return {
+            adapter: torch.tensor(
+                [row for row, name in enumerate(repeated) if name == adapter], device=device
+            )
+            for adapter in dict.fromkeys(names)
+        }
+
 
 def _arguments_of(module: nn.Module) -> list[str]:
     # Of the class, because trainers replace the instance's forward by one with other arguments.
     return list(inspect.signature(type(module).forward).parameters)[1:]
-
-
-def begin_generation(
-    root: Any, args: tuple, kwargs: dict[str, Any], prompt_mask: Tensor | None
-) -> Generation:
-    """Return what a call of `generate` says of its prompt.
-
-    Where the caller gives no attention mask, the padding is inferred as `generate` does it, and
-    put into `kwargs`, so that both agree.
-
-    Raises:
-        ValueError: the attention mask or the prompt mask has the wrong shape.
-    """
-    call = dict(zip(("inputs", "generation_config"), args, strict=False)) | kwargs
-    shown = next(
-        (call[n] for n in ("inputs_embeds", "inputs", "input_ids") if call.get(n) is not None), None
-    )
-    if root.config.is_encoder_decoder or shown is None:
-        return Generation(None, 0)
-    cache = call.get("past_key_values")
-    seen = 0 if cache is None else int(cache.get_seq_length())
-    mask = call.get("attention_mask")
-    if mask is None and seen == 0:
-        mask = kwargs["attention_mask"] = _padding_mask(root, shown, call)
-    if mask is None:
-        width = shown.shape[1] if shown.shape[1] > seen else seen + shown.shape[1]
-        mask = torch.ones(shown.shape[0], width, device=shown.device)
-    if mask.dim() != 2:
-        raise ValueError(f"attention_mask {tuple(mask.shape)}: expected (batch, seq)")
-    tokens = mask.bool()
-    if prompt_mask is not None and prompt_mask.shape != tokens.shape:
-        raise ValueError(
-            f"prompt_mask {tuple(prompt_mask.shape)}: expected {tuple(tokens.shape)}, as the prompt"
-        )
-    return Generation(tokens if prompt_mask is None else tokens & prompt_mask.bool(), seen)
-
-
-def _padding_mask(root: Any, shown: Tensor, call: dict[str, Any]) -> Tensor:
-    """Return 0 at pad tokens, unless the pad token is also the end of a text."""
-    ones = torch.ones(shown.shape[:2], dtype=torch.long, device=shown.device)
-    config = call.get("generation_config") or root.generation_config
-    pad = call.get("pad_token_id", config.pad_token_id)
-    end = call.get("eos_token_id", config.eos_token_id)
-    ends = end if isinstance(end, list | tuple) else [end]
-    if shown.dim() != 2 or pad is None or pad in ends:
-        return ones
-    return shown.ne(pad).long()

@@ -6,29 +6,15 @@ tokens. Nothing is prompt in a forward pass that continues a cache.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from reftune.generate_call import GenerateCall
 from reftune.plan import Decoding, Prompt, rank_of
 
 Kind = Literal["causal", "decoder", "encoder"]
-
-
-@dataclass
-class Generation:
-    """One running call of `generate`.
-
-    Args:
-        tokens: `(batch, width)` bool, the prompt as it was handed over; `None` until the first
-            forward pass where `generate` makes the start tokens itself.
-        seen: columns that went through the model, for caches that know it only on the device.
-    """
-
-    tokens: Tensor | None
-    seen: int
 
 
 class Inputs:
@@ -54,7 +40,7 @@ class Inputs:
         prefix = "decoder_" if kind == "decoder" else ""
         self.labels: Tensor | None = inputs.get("labels") if kind != "encoder" else None
         self._mask: Any = inputs.get(f"{prefix}attention_mask")
-        self._position_ids: Tensor | None = None if prefix else inputs.get("position_ids")
+        self._position_ids = None if prefix else _text_positions(inputs.get("position_ids"))
         self._borders: Tensor | None = inputs.get("cu_seq_lens_q")
         cache = inputs.get("past_key_values")
         self.past: int | Tensor = 0 if cache is None else cache.get_seq_length()
@@ -82,7 +68,11 @@ class Inputs:
         return self.shown.shape[1]
 
     def real(self) -> Tensor:
-        """Return `(batch, length)` bool, false at padding."""
+        """Return `(batch, length)` bool, false at padding.
+
+        Raises:
+            ValueError: the attention mask is a prepared one, which does not tell padding.
+        """
         if self._mask is None:
             return torch.ones(self.batch, self.length, dtype=torch.bool, device=self.shown.device)
         if not isinstance(self._mask, Tensor) or self._mask.dim() != 2:
@@ -93,9 +83,13 @@ class Inputs:
     def document(self) -> Tensor | None:
         """Return `(batch, length)` int64 document numbers if a row may pack several."""
         if self._position_ids is not None:
-            ids = self._position_ids[0] if self._position_ids.dim() == 3 else self._position_ids
-            restart = ids[:, 1:] != ids[:, :-1] + 1
-            number = torch.nn.functional.pad(restart.long().cumsum(dim=1), (1, 0))
+            ids = self._position_ids.expand(self.batch, -1)
+            real = self.real()
+            column = torch.arange(self.length, device=ids.device)
+            # The last real token before each one: padding, also inside a row, is no border.
+            before = torch.where(real, column, 0).cummax(dim=1).values.roll(1, dims=1)
+            restart = real & (ids <= ids.gather(1, before)) & (column > 0)
+            number = restart.long().cumsum(dim=1)
         elif self._borders is not None:
             column = torch.arange(self.length, device=self.shown.device, dtype=self._borders.dtype)
             number = torch.searchsorted(self._borders[1:].contiguous(), column, right=True)[None]
@@ -104,11 +98,10 @@ class Inputs:
         return number.expand(self.batch, -1).contiguous()
 
     def all_prompt(self) -> Prompt:
-        """Every real token is prompt, unless a cache that only the device knows holds some."""
-        tokens = self.real()
-        if isinstance(self.past, Tensor):
-            tokens = tokens & (self.past == 0)
-        return Prompt(tokens, torch.zeros_like(tokens), self.document(), 0, self.length)
+        """Every real token is prompt; none, if a cache that only the device knows holds some."""
+        real = self.real()
+        begins = torch.ones_like(real) if isinstance(self.past, int) else (self.past == 0)
+        return Prompt(real & begins, real & ~begins, self.document(), 0, self.length)
 
     def decoding(self) -> Decoding:
         """Nothing is prompt: a cache is continued, and nobody counted its steps."""
@@ -117,16 +110,25 @@ class Inputs:
     def with_prompt(self, prompt_mask: Tensor) -> Prompt:
         """What the caller says is prompt; other real tokens are the completion.
 
+        Args:
+            prompt_mask: `(batch, seq)`, over the tokens in the cache too if there is one.
+
         Raises:
-            ValueError: the mask does not have the shape of the inputs.
+            ValueError: the mask does not have the shape of the tokens.
         """
-        if tuple(prompt_mask.shape) != (self.batch, self.length):
+        past = prompt_mask.shape[-1] - self.length
+        known = past if isinstance(self.past, Tensor) else self.past
+        if tuple(prompt_mask.shape) != (self.batch, self.length + known) or past < 0:
             raise ValueError(
-                f"prompt_mask {tuple(prompt_mask.shape)}: expected {(self.batch, self.length)}, "
-                "as the tokens of this forward pass"
+                f"prompt_mask {tuple(prompt_mask.shape)}: expected {self.batch} rows of "
+                f"{self.length} tokens and those in the cache"
             )
-        tokens = prompt_mask.bool() & self.real()
-        return Prompt(tokens, self.real() & ~tokens, self.document(), 0, self.length)
+        tokens = prompt_mask.bool()
+        real = torch.ones_like(tokens)
+        if isinstance(self._mask, Tensor) and self._mask.shape == tokens.shape:
+            real = self._mask.bool()
+        document = None if past else self.document()
+        return Prompt(tokens & real, real & ~tokens, document, past, self.length)
 
     def from_labels(self) -> Prompt:
         """The prompt ends where the labels begin, in every document of every row.
@@ -149,7 +151,7 @@ class Inputs:
         _refuse_labels(labelled & real, begun, real, document)
         return Prompt(real & ~begun, real & begun, document, 0, self.length)
 
-    def in_generation(self, generation: Generation, counts: bool) -> Prompt | Decoding:
+    def in_generation(self, generation: GenerateCall, counts: bool) -> Prompt | Decoding:
         """The prompt was fixed when `generate` was called; this is some part of it, or after it.
 
         Args:
@@ -176,6 +178,17 @@ class Inputs:
         tokens = torch.nn.functional.pad(tokens, (0, max(0, past + self.length - width)))
         after = torch.arange(tokens.shape[1], device=tokens.device) >= width
         return Prompt(tokens, after.expand_as(tokens), None, past, self.length)
+
+
+def _text_positions(position_ids: Tensor | None) -> Tensor | None:
+    """Return `(1 or batch, length)`: of positions in several dimensions, those of the text.
+
+    Models of pictures and text have three dimensions, in which a picture's tokens share positions,
+    and may have those of the text before them as a fourth.
+    """
+    if position_ids is None or position_ids.dim() == 2:
+        return position_ids
+    return position_ids[0] if position_ids.shape[0] == 4 else None
 
 
 def _refuse_labels(labelled: Tensor, begun: Tensor, real: Tensor, document: Tensor | None) -> None:

@@ -11,16 +11,19 @@ from typing import Any
 import torch
 from peft import mapping
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 from torch._dynamo import OptimizedModule
 
+from reftune.anatomy import Anatomy
+from reftune.building import build_edit
 from reftune.config import ReftConfig, ReftPeftType
-from reftune.layer import InterventionLayer, build_edit
+from reftune.layer import InterventionLayer
 from reftune.plan import Where
 from reftune.planner import Planner
 from reftune.positions import Positions
 from reftune.prompts import Kind
-from reftune.sites import Anatomy, Site, find_sites
+from reftune.sites import Site, find_sites
 
 
 class ReftTuner(BaseTuner):
@@ -53,6 +56,7 @@ class ReftTuner(BaseTuner):
         for site, edit in edits:
             self._edits.setdefault(site.module, []).append((site, edit))
         super().inject_adapter(model, adapter_name, autocast_adapter_dtype)
+        del self._edits
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
         return peft_config
@@ -70,12 +74,12 @@ class ReftTuner(BaseTuner):
         current_key: str,
     ) -> None:
         for site, edit in self._edits[current_key]:
-            name = InterventionLayer.name(site)
+            name = InterventionLayer.name(site.side)
             if name not in dict(target.named_children()):
                 planner = planner_for(self.model, site)
-                target.add_module(name, InterventionLayer(target, site, planner))
+                target.add_module(name, InterventionLayer(target, site.side, planner))
             layer: Any = target.get_submodule(name)
-            layer.add(adapter_name, edit, peft_config)
+            layer.add(adapter_name, edit, peft_config, site)
             layer.planner.where[adapter_name] = Where(
                 Positions.parse(peft_config.positions), peft_config.tied, peft_config.decode
             )
@@ -88,12 +92,14 @@ class ReftTuner(BaseTuner):
         """Give every row of a batch its own adapter while PEFT runs a forward pass or generates.
 
         Raises:
-            ValueError: a name is neither an adapter nor `"__base__"`.
+            ValueError: a name is neither an adapter nor `"__base__"`, or the model is in training.
         """
         names = kwargs.get("adapter_names")
         if names is None:
             yield
             return
+        if self.training:
+            raise ValueError("adapter_names in training: expected the model in evaluation mode")
         unknown = sorted(set(names) - set(self.peft_config) - {"__base__"})
         if unknown:
             known = ", ".join(["__base__", *self.peft_config])
@@ -101,9 +107,20 @@ class ReftTuner(BaseTuner):
         planners = planners_of(self.model)
         for planner in planners:
             planner.adapter_names = list(names)
+        # Heads and other wholly trained modules have one copy per adapter, too.
+        wrappers = [m for m in self.model.modules() if isinstance(m, AuxiliaryTrainingWrapper)]
+        hooks = [
+            wrapper.register_forward_pre_hook(
+                lambda module, args, kwargs: (args, kwargs | {"adapter_names": list(names)}),
+                with_kwargs=True,
+            )
+            for wrapper in wrappers
+        ]
         try:
             yield
         finally:
+            for hook in hooks:
+                hook.remove()
             for planner in planners:
                 planner.adapter_names = None
 
@@ -144,22 +161,24 @@ def resolve(model: nn.Module, config: ReftConfig) -> None:
         ValueError: a layer does not exist, or the config was loaded and its adapter made for a
             model of another shape. The config is unchanged.
     """
-    written = vars(config).setdefault(
-        "_written",
-        {name: getattr(config, name) for name in ("layers", "hidden_size", "num_layers")},
-    )
+    own = vars(config).get("_resolved", {})
+    written = {
+        name: own[name][0] if name in own and own[name][1] == value else value
+        for name, value in vars(config).items()
+        if name in ("layers", "hidden_size", "num_layers")
+    }
     anatomy = Anatomy(model)
-    hidden_size, num_layers = anatomy.shape
-    for name, own in (("hidden_size", hidden_size), ("num_layers", num_layers)):
-        if written[name] is not None and written[name] != own:
+    for name, size in zip(("hidden_size", "num_layers"), anatomy.shape, strict=True):
+        if written[name] is not None and written[name] != size:
             raise ValueError(
                 f"the adapter was made for a model with {name}={written[name]}: got "
-                f"{anatomy.name} with {name}={own}"
+                f"{anatomy.name} with {name}={size}"
             )
     vars(config).update(written)
     layers = anatomy.layer_indices(config)
-    vars(config).update(hidden_size=hidden_size, num_layers=num_layers)
-    config.layers = config.layers if layers is None else layers
+    found = {"layers": config.layers if layers is None else layers}
+    found |= zip(("hidden_size", "num_layers"), anatomy.shape, strict=True)
+    vars(config).update(found, _resolved={name: (written[name], found[name]) for name in found})
 
 
 def refuse_compiled(model: nn.Module) -> None:

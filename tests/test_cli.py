@@ -137,7 +137,8 @@ def test_generate_prints_json_lines_without_a_file(folder, capsys) -> None:
 def talk(folder: Path, text: str, *options: str) -> str:
     command = [sys.executable, "-m", "reftune", "chat", "--max-new-tokens", "6", *options]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == ""
+    assert done.returncode == 0
     return done.stdout
 
 

@@ -103,13 +103,26 @@ def test_the_chart_is_the_identity_on_orthonormal_rows_and_exactly_differentiabl
     assert half.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("name", [name for name in INTERVENTIONS if name != "consreft"])
-def test_the_identity_start_changes_nothing(name):
-    arguments = {"rank": RANK} if "rank" in options(name) else {}
+@pytest.mark.parametrize("activation", [linear, torch.relu, torch.sigmoid])
+@pytest.mark.parametrize("name", [name for name in INTERVENTIONS if "identity" in options(name)])
+def test_the_identity_start_changes_nothing_but_learns(name, activation):
+    arguments = {"activation": activation} if "activation" in options(name) else {}
+    try:
+        edit = INTERVENTIONS[name](width=WIDTH, rank=RANK, **arguments)
+    except ValueError as refusal:
+        assert activation is not linear
+        assert "init='paper'" in str(refusal)  # noqa: PT017
+        return
     h = torch.randn(TOKENS, WIDTH)
-    edit = INTERVENTIONS[name](width=WIDTH, **arguments)
     torch.testing.assert_close(edit(h), h, atol=1e-6, rtol=1e-6)
-    assert all(p.requires_grad for p in edit.parameters())
+    (edit(h) - torch.randn_like(h)).square().sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in edit.parameters())
+
+
+@pytest.mark.parametrize("name", ["red", "steering_vector"])
+def test_edits_with_one_start_begin_as_the_identity(name):
+    h = torch.randn(TOKENS, WIDTH)
+    assert torch.equal(INTERVENTIONS[name](width=WIDTH)(h), h)
 
 
 def test_the_papers_start_draws_as_linear_layers_do():

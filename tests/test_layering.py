@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "reftune"
 LAYERS = [
     {"orthonormal", "interventions", "positions", "architectures", "assets", "emoji_text"},
-    {"config", "plan", "prompts", "sites", "planner"},
+    {"config", "plan", "prompts", "anatomy", "sites", "generate_call", "planner", "building"},
     {"layer", "tuner", "data", "rendering", "encoding", "collation", "__init__"},
     {"training_log", "output_folder", "stopping", "training", "answers_file", "generation", "demo"},
     {"cli", "__main__"},

@@ -1,27 +1,39 @@
 """A site is the tensor that its name says, in every architecture that has it."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from peft import get_peft_model
 from tiny_models import CAUSAL, ENCODERS, SEQ2SEQ, VISION, TinyModel
 from torch import nn
+from transformers import AutoConfig, AutoModel
 
 from reftune import ReftConfig
-from reftune.architectures import ARCHITECTURES
-from reftune.sites import COMPONENTS, find_sites
+from reftune.architectures import ARCHITECTURES, COMPONENTS
+from reftune.sites import find_sites
 from reftune.tuner import layers_of
 
 ALL = [*CAUSAL, *ENCODERS, *SEQ2SEQ, *VISION]
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 # Where the parts of a layer are, as transformers has them: not taken from the table under test.
 PLACES = {
-    "llama": ("model.layers.1", "self_attn.o_proj", "mlp.down_proj"),
+    **dict.fromkeys(
+        ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3", "olmo2"),
+        ("model.layers.1", "self_attn.o_proj", "mlp.down_proj"),
+    ),
+    "qwen3_moe": ("model.layers.1", "self_attn.o_proj", "mlp"),
     "gpt2": ("transformer.h.1", "attn.c_proj", "mlp.c_proj"),
+    "gpt_neox": ("gpt_neox.layers.1", "attention.dense", "mlp.dense_4h_to_h"),
     "opt": ("model.decoder.layers.1", "self_attn.out_proj", "fc2"),
+    "falcon": ("transformer.h.1", "self_attention.dense", "mlp.dense_4h_to_h"),
+    "mpt": ("transformer.blocks.1", "attn.out_proj", "ffn.down_proj"),
     "bert": ("bert.encoder.layer.1", "attention.output.dense", "output.dense"),
+    "roberta": ("roberta.encoder.layer.1", "attention.output.dense", "output.dense"),
+    "deberta_v2": ("deberta.encoder.layer.1", "attention.output.dense", "output.dense"),
     "modernbert": ("model.layers.1", "attn.Wo", "mlp.Wo"),
+    "t5": ("decoder.block.1", "layer.0.SelfAttention.o", "layer.2.DenseReluDense.wo"),
 }
 
 
@@ -61,9 +73,11 @@ def by_hand(model: nn.Module, path: str, side: str, vector: torch.Tensor) -> Non
 @pytest.mark.parametrize("name", PLACES)
 def test_components_are_the_tensors_that_they_are_called(name, component):
     architecture = next(row for row in ALL if row.name == name)
+    if component not in ("block_output", "block_input", *architecture.components):
+        pytest.skip(f"{name} has no {component}")
     base = architecture.build()
     other = copy.deepcopy(base)
-    model = steered(base, component=component)
+    model = steered(base, component=f"decoder.{component}" if name == "t5" else component)
     layer, attention, mlp = PLACES[name]
     part = {"a": f"{layer}.{attention}", "m": f"{layer}.{mlp}", "b": layer}[component[0]]
     side = "output" if component in ("block_output", "attention_output", "mlp_output") else "input"
@@ -73,16 +87,26 @@ def test_components_are_the_tensors_that_they_are_called(name, component):
         torch.testing.assert_close(model(**inputs).logits, other(**inputs).logits)
 
 
-@pytest.mark.parametrize("architecture", ALL, ids=lambda a: a.name)
-def test_every_architecture_has_its_components(architecture):
-    stacks = ("encoder.", "decoder.") if architecture.name == "t5" else ("",)
-    for component in ("block_output", "block_input", *architecture.components):
-        for stack in stacks:
-            base = architecture.build()
-            with torch.no_grad():
-                before = base(**inputs_of(architecture)).logits
-                after = steered(base, component=stack + component)(**inputs_of(architecture)).logits
-            assert not torch.allclose(before, after), (component, stack)
+@pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
+def test_every_row_of_the_table_fits_its_model_type(model_type):
+    """On the meta device with few layers: the named modules exist, and are as wide as they say."""
+    config = AutoConfig.for_model(model_type)
+    text = config.get_text_config()
+    text.num_hidden_layers = 2
+    for name in ("layer_types", "mlp_layer_types"):
+        if getattr(text, name, None):
+            setattr(text, name, getattr(text, name)[:2])
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = AutoModel.from_config(config)
+    for stack, row in ARCHITECTURES[model_type].items():
+        for component, (fields, _) in COMPONENTS.items():
+            if not fields or any(getattr(row, field) for field in fields):
+                named = f"{stack}.{component}" if stack else component
+                sites = find_sites(model, ReftConfig(component=named))
+                assert sites
+                if component not in ("mlp_activation", "attention_value_output"):
+                    assert {site.width for site in sites} == {text.hidden_size}
 
 
 def test_the_table_has_every_architecture_under_test():
@@ -102,9 +126,10 @@ def test_the_table_has_every_architecture_under_test():
 def test_any_module_can_be_named(component, path):
     base = CAUSAL[0].build()
     other = copy.deepcopy(base)
-    model = steered(base, component=component)
+    whole = base.get_submodule(path) if component.startswith("model.") else None
+    model = steered(base, component=component, layers=[1] if whole is None else "all")
     (layer,) = layers_of(model)
-    assert layer.site.module == path
+    assert layer.settings["default"].site.module == path
     vector = layer.reft_edits["default"].weight.detach()
     by_hand(other, path, "input" if component.endswith("input") else "output", vector)
     with torch.no_grad():
@@ -121,7 +146,7 @@ def test_heads_have_edits_of_their_own(component, tied):
     (layer,) = layers_of(model)
     weight = layer.reft_edits["default"].weight.detach()
     assert weight.shape == ((2, 8) if tied else (2, 2, 8))
-    torch.testing.assert_close(layer.site.heads, 4)
+    assert layer.settings["default"].site.heads == 4
 
     def keep(name):
         def hook(module, args, output):
@@ -167,7 +192,7 @@ def test_a_model_of_no_known_kind_is_edited_by_path():
     torch.manual_seed(0)
     base = Unknown()
     plain = base(IDS)
-    model = steered(base, component="stages.0", positions="l1")
+    model = steered(base, component="stages.0", positions="l1", layers="all")
     edited = model(input_ids=IDS)
     assert torch.equal(edited[0, :-1], plain[0, :-1])
     assert not torch.allclose(edited[0, -1], plain[0, -1])
@@ -192,7 +217,7 @@ def test_an_unknown_type_has_blocks_if_its_layers_can_be_found(monkeypatch):
         ({"component": "decoder.block_output"}, "has no decoder layers"),
         ({"component": "model.layers"}, "container"),
         ({"component": "attention_value_output", "heads": [4]}, r"heads=\[4\].*below 4"),
-        ({"component": "attention_value_output", "heads": [-1]}, r"heads=\[-1\].*below 4"),
+        ({"component": "model.norm", "layers": [1]}, r"layers=\[1\]: expected none"),
         ({"r": 33}, "r=33: expected at most 32"),
     ],
     ids=str,

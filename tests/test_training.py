@@ -120,9 +120,12 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(
     assert not (out / "adapter_config.json").exists()
     assert last_checkpoint(out / CHECKPOINTS) == out / CHECKPOINTS / f"checkpoint-{step + 1}"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = read_log(out / "training.jsonl")
     run(out, existing="resume")
     assert weights(out) == weights(unbroken[0])
     assert steps(out) == steps(unbroken[0])
+    # The very lines, times included: these steps were not trained again.
+    assert read_log(out / "training.jsonl")[: step + 1] == before
     seconds = [line["seconds"] for line in read_log(out / "training.jsonl")]
     assert seconds == sorted(seconds)
 

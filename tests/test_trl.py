@@ -39,9 +39,13 @@ def snapshot(model) -> dict[str, torch.Tensor]:
 def check_trained(trainer, before: dict[str, torch.Tensor], tmp_path) -> None:
     """Only the adapter changed, all of it, and what was saved is the adapter alone."""
     trained = dict(trainer.model.named_parameters())
+    assert set(before) <= set(trained)
     changed = {name for name in trained if name in before and not before[name].equal(trained[name])}
     adapter = {name for name in trained if "reft_edits" in name or "modules_to_save" in name}
     assert changed <= adapter
+    edits = [p for name, p in trained.items() if "reft_edits" in name and name.endswith(".bias")]
+    assert edits
+    assert all(p.abs().sum() > 0 for p in edits)  # the identity start has b = 0
     trainer.save_model(str(tmp_path / "adapter"))
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 20_000
     assert not (tmp_path / "adapter" / "model.safetensors").exists()

@@ -53,9 +53,8 @@ def test_saved_and_loaded_runs_to_the_same_bits_and_saves_the_same_bytes(name, t
     again = PeftModel.from_pretrained(LLAMA.build(), tmp_path / "one")
     assert torch.equal(logits(again), logits(model))
     again.save_pretrained(tmp_path / "two")
-    for file in ("adapter_model.safetensors", "adapter_config.json"):
-        one, two = ((tmp_path / folder / file).read_bytes() for folder in ("one", "two"))
-        assert one == two or file.endswith("json")
+    one, two = ((tmp_path / f / "adapter_model.safetensors").read_bytes() for f in ("one", "two"))
+    assert one == two
     stored = [
         json.loads((tmp_path / f / "adapter_config.json").read_text()) for f in ("one", "two")
     ]
@@ -137,6 +136,8 @@ def test_one_config_serves_models_of_several_shapes():
         model = get_peft_model(build({"num_hidden_layers": layers}), config)
         assert len(layers_of(model)) == layers
         assert config.layers == list(range(layers))
+    config.layers = [1]
+    assert len(layers_of(get_peft_model(build({}), config))) == 1
 
 
 def test_active_adapters_apply_in_order():
@@ -150,6 +151,7 @@ def test_active_adapters_apply_in_order():
         (layer,) = layers_of(model)
         hidden = torch.randn(1, IDS.shape[1], 32)
         expected = hidden.clone()
+        logits(model)
         for name in order:
             expected[:, -2:] = layer.reft_edits[name](expected[:, -2:])
         torch.testing.assert_close(layer.edit(hidden), expected, atol=1e-5, rtol=1e-4)
@@ -186,8 +188,56 @@ def test_names_of_no_adapter_and_too_few_names_are_refused():
     model = adapted(layers=[0])
     with pytest.raises(ValueError, match=r"\['other'\]: expected names out of __base__, default"):
         model(input_ids=IDS, adapter_names=["other"])
-    with pytest.raises(ValueError, match="2 adapter_names for 1 rows"):
-        model(input_ids=IDS, adapter_names=["default", "default"])
+    for names, rows in ((["default"] * 2, 1), (["default"] * 2, 4)):
+        with pytest.raises(ValueError, match=f"2 adapter_names for {rows} rows"):
+            model(input_ids=IDS.repeat(rows, 1), adapter_names=names)
+    with pytest.raises(ValueError, match="evaluation mode"):
+        model.train()(input_ids=IDS, adapter_names=["default"])
+
+
+def test_every_row_has_the_head_of_its_adapter_too():
+    config = {"layers": [0], "positions": "f1", "task_type": "SEQ_CLS"}
+    model = get_peft_model(ENCODERS[0].build(), ReftConfig(**config)).eval()
+    model.add_adapter("other", ReftConfig(**config))
+    for name, parameter in model.named_parameters():
+        if "modules_to_save" in name:
+            nn.init.normal_(parameter)
+    batch = padded(PROMPTS, "right")
+    names = ["other", "default", "other", "default", "default"]
+    mixed = logits(model, **batch, adapter_names=names)
+    for row, name in enumerate(names):
+        model.set_adapter(name)
+        torch.testing.assert_close(mixed[row], logits(model, **batch)[row], atol=1e-5, rtol=1e-4)
+
+
+def test_an_adapter_that_is_not_active_takes_no_part():
+    model = adapted(layers=[1], positions="l1")
+    expected = model.generate(input_ids=IDS, **GREEDY)
+    model.add_adapter("other", ReftConfig(layers=[0], decode=2))
+    with torch.no_grad():
+        cache = model(input_ids=IDS, use_cache=True).past_key_values
+        model(input_ids=IDS[:, :1], past_key_values=cache)
+    (planner,) = planners_of(model)
+    assert planner.idle
+    assert torch.equal(model.generate(input_ids=IDS, **GREEDY), expected)
+    plain = LLAMA.build()
+    plain.add_adapter(ReftConfig(layers=[0]), adapter_name="gone")
+    plain.delete_adapter("gone")
+    plain.train()(input_ids=IDS)  # no labels, and none needed
+
+
+@pytest.mark.parametrize("order", [["heads", "whole"], ["whole", "heads"]])
+def test_adapters_of_other_shapes_share_a_site(order):
+    component = {"layers": [1], "component": "attention_value_output"}
+    configs = {"heads": ReftConfig(heads=[1], **component), "whole": ReftConfig(**component)}
+    model = get_peft_model(LLAMA.build(), configs[order[0]], adapter_name=order[0]).eval()
+    model.add_adapter(order[1], configs[order[1]])
+    for name in order:
+        shake(model, name)
+        model.set_adapter(name)
+        alone = get_peft_model(LLAMA.build(), configs[name]).eval()
+        shake(alone)
+        assert torch.equal(logits(model), logits(alone))
 
 
 def test_merging_is_refused_with_the_reason():
@@ -335,7 +385,7 @@ def test_pictures_have_positions_too():
     def compare(module, args, output):
         changed["hidden"] = output
 
-    module = model.get_base_model().get_submodule(layer.site.module)
+    module = model.get_base_model().get_submodule(layer.settings["default"].site.module)
     pixels = torch.randn(2, 3, 16, 16)
     handle = module.register_forward_hook(compare)
     logits(model, pixel_values=pixels)
