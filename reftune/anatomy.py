@@ -192,8 +192,13 @@ class Anatomy:
         width = getattr(module, "in_features" if side == "input" else "out_features", None)
         return width or self.shape[0]
 
-    def head_width(self) -> int:
-        """Return the width of an attention head."""
+    def head_width(self, path: str, width: int) -> int:
+        """Return the width of a head in what a projection takes or gives, `width` in all."""
+        attention = self.root.get_submodule(path.rpartition(".")[0])
+        for name in ("v_head_dim", "head_dim", "key_value_proj_dim"):
+            size = getattr(attention, name, None)
+            if isinstance(size, int) and width % size == 0:
+                return size
         own = getattr(self.text_config, "head_dim", None) or getattr(self.text_config, "d_kv", None)
         return own or self.text_config.hidden_size // self.text_config.num_attention_heads
 

@@ -1,15 +1,18 @@
 """Answers for many prompts in a JSONL file.
 
 The answers are written in the order of the prompts, batch by batch, and the file's whole lines are
-the only record of how far it got.
+the only record of how far it got. How they were made is in a file beside it, `FILE.settings.json`.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from peft import PeftModel, get_peft_model_state_dict
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -47,10 +50,15 @@ def generate_file(
 
     Raises:
         FileExistsError: the file is complete already.
-        ValueError: a line of the file does not belong to its row, or a prompt does not fit.
+        ValueError: a line of the file does not belong to its row, or the file was begun with
+            another model, adapter or settings.
     """
     out, settings = Path(out), settings or GenerationSettings()
     there = [] if overwrite else lines_there(out, rows)
+    made_by = {**fingerprint(model), **asdict(settings)}
+    record = out.with_name(out.name + ".settings.json")
+    if there:
+        check_same(record, made_by)
     if len(there) == len(rows):
         raise FileExistsError(
             f'"{out}" has the answers to all {len(rows)} rows already (--overwrite starts anew)'
@@ -64,6 +72,7 @@ def generate_file(
         try:
             for line in answer_lines(model, tokenizer, rows, settings, done):
                 if file is None:  # nothing is touched before the first answer is there
+                    write_atomically(record, json.dumps(made_by, indent=2) + "\n")
                     write_atomically(out, "".join(kept))
                     file = out.open("a", encoding="utf-8")
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -73,6 +82,31 @@ def generate_file(
             if file is not None:
                 file.close()
     return len(kept)
+
+
+def fingerprint(model: Model) -> dict[str, str]:
+    """Tell a model and its active adapter from others, by name and by the adapter's content."""
+    if not isinstance(model, PeftModel):
+        return {"model": model.name_or_path, "adapter": "none"}
+    digest = hashlib.sha256(repr(model.active_peft_config).encode())
+    for name, tensor in sorted(get_peft_model_state_dict(model).items()):
+        digest.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
+    return {"model": model.get_base_model().name_or_path, "adapter": digest.hexdigest()}
+
+
+def check_same(record: Path, made_by: dict[str, Any]) -> None:
+    """Compare how a file of answers was begun with how it is to be continued.
+
+    Raises:
+        ValueError: something differs, or there is no record.
+    """
+    begun = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+    other = [name for name, value in made_by.items() if begun.get(name) != value]
+    if other:
+        raise ValueError(
+            f"{record}: the answers were begun with another {', '.join(other)}; expected the same "
+            "to go on (or --overwrite)"
+        )
 
 
 def answer_lines(

@@ -49,6 +49,11 @@ _VISION_LANGUAGE = LayerStack("language_model.layers", "self_attn.o_proj", "mlp.
 _BERT = LayerStack("encoder.layer", "attention.output.dense", "output.dense")
 _FALCON = LayerStack("h", "self_attention.dense", "mlp.dense_4h_to_h")
 
+_BART = {
+    "encoder": LayerStack("encoder.layers", "self_attn.out_proj", "fc2"),
+    "decoder": LayerStack("decoder.layers", "self_attn.out_proj", "fc2"),
+}
+
 # One row per model type: the name of a stack ("" for the only one) -> its paths.
 ARCHITECTURES: dict[str, dict[str, LayerStack]] = {
     "llama": {"": _LLAMA},
@@ -95,8 +100,12 @@ ARCHITECTURES: dict[str, dict[str, LayerStack]] = {
             "decoder.block", "layer.0.SelfAttention.o", "layer.2.DenseReluDense.wo"
         ),
     },
-    "bart": {
-        "encoder": LayerStack("encoder.layers", "self_attn.out_proj", "fc2"),
-        "decoder": LayerStack("decoder.layers", "self_attn.out_proj", "fc2"),
-    },
+    "bart": _BART,
+    "mbart": _BART,
+    "marian": _BART,
+    "pegasus": _BART,
+    "whisper": _BART,
 }
+
+# Model types whose hidden states are (seq, batch, width), in which no row of a batch is found.
+SEQUENCE_FIRST = {"xlnet", "fsmt"}

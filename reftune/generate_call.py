@@ -39,6 +39,12 @@ def begin_call(
     shown = next(
         (call[n] for n in ("inputs_embeds", "inputs", "input_ids") if call.get(n) is not None), None
     )
+    scale = _wanted(root, call, "guidance_scale")
+    if scale not in (None, 1, 1.0):
+        raise ValueError(
+            f"guidance_scale={scale}: expected none with an adapter, because the unconditional "
+            "passes have no prompt to edit"
+        )
     if root.config.is_encoder_decoder or shown is None:
         if prompt_mask is not None:
             raise ValueError(
@@ -67,14 +73,15 @@ def begin_call(
 def _padding_mask(root: Any, shown: Tensor, call: dict[str, Any]) -> Tensor:
     """Return 0 at pad tokens, unless the pad token is also the end of a text."""
     ones = torch.ones(shown.shape[:2], dtype=torch.long, device=shown.device)
-
-    def token(name: str) -> Any:
-        given = (call.get(name), getattr(call.get("generation_config"), name, None))
-        wanted = [value for value in given if value is not None]
-        return wanted[0] if wanted else getattr(root.generation_config, name)
-
-    pad, end = token("pad_token_id"), token("eos_token_id")
+    pad, end = _wanted(root, call, "pad_token_id"), _wanted(root, call, "eos_token_id")
     ends = end if isinstance(end, list | tuple) else [end]
     if shown.dim() != 2 or pad is None or pad in ends:
         return ones
     return shown.ne(pad).long()
+
+
+def _wanted(root: Any, call: dict[str, Any], name: str) -> Any:
+    """Return a setting as `generate` finds it: an argument, the given config's, or the model's."""
+    given = (call.get(name), getattr(call.get("generation_config"), name, None))
+    found = [value for value in given if value is not None]
+    return found[0] if found else getattr(root.generation_config, name, None)

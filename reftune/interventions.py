@@ -5,9 +5,8 @@ shape. Its parameters have the shapes `(*stack, rank, width)` and `(*stack, rank
 is usually empty; otherwise each of its elements is an edit of its own (per attention head, or for
 the first and for the last positions), and `h` is `(batch, *stack, positions, width)`.
 
-An edit of your own is a class with this constructor and `forward`, and one line:
-`INTERVENTIONS["mine"] = Mine`. Its parameters are its own, not those of sub-modules, and only its
-`forward` reads them: FSDP and ZeRO gather them module by module.
+An edit of your own is such a class, and one line: `INTERVENTIONS["mine"] = Mine`. Its parameters
+are not those of sub-modules, and only its `forward` reads them: FSDP and ZeRO gather by module.
 
 Formulas: ReFT, arXiv 2404.03592v3 (LoReFT eq. 2, DiReFT eq. 3, steering vectors App. B); RED,
 arXiv 2402.15179.
@@ -77,11 +76,13 @@ class LoReFT(nn.Module):
         self.source, self.bias = _linear_parameters(stack, rank, width)
         self.activation = activation
         if identity:
-            self.source = nn.Parameter(self.weight.detach().clone())
+            self.source = nn.Parameter(orthonormal(self.weight.detach()))
             nn.init.zeros_(self.bias)
 
     def forward(self, h: Tensor) -> Tensor:
         R, W, b = orthonormal(self.weight), self.source, self.bias[..., None, :]
+        if self.activation is linear:
+            return h + (h @ (W - R).mT + b) @ R  # exactly h while W = R and b = 0
         return h + (self.activation(h @ W.mT + b) - h @ R.mT) @ R
 
 
@@ -183,7 +184,7 @@ class ConsReFT(nn.Module):
 
 
 class LobiReFT(nn.Module):
-    """`h + Rᵀ b`, rows of R orthonormal: a low-rank bias. The identity start is `b = 0`."""
+    """`h + Rᵀ b`, rows of R orthonormal. The identity start is `b = 0`."""
 
     def __init__(self, width: int, rank: int, stack: tuple[int, ...] = (), identity: bool = True):
         super().__init__()
@@ -198,7 +199,7 @@ class LobiReFT(nn.Module):
 
 
 class RED(nn.Module):
-    """`s ⊙ h + t`, s and t of the width of `h` (arXiv 2402.15179). Starts as the identity."""
+    """`s ⊙ h + t` (arXiv 2402.15179). Starts as the identity."""
 
     def __init__(self, width: int, stack: tuple[int, ...] = ()):
         super().__init__()

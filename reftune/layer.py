@@ -50,6 +50,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         self.side: Side = side
         self.planner = planner
         self._owner = (owner,)  # in a tuple: as an attribute it would be registered as a child
+        planner.enabled = True  # a new layer is; those that are disabled know it themselves
         if side == "output":
             self._handle = owner.register_forward_hook(self._edit_output)
         else:

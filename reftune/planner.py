@@ -6,6 +6,7 @@ it, because a checkpointed layer runs again in the backward pass.
 """
 
 import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from reftune.generate_call import GenerateCall, begin_call
 from reftune.plan import Decoding, Prompt, Selection, Where, select
-from reftune.prompts import Inputs, Kind, everything
+from reftune.prompts import Inputs, Kind, everything, refuse_padding
 
 
 class Planner:
@@ -39,7 +40,7 @@ class Planner:
         self.enabled = True
         self.adapter_names: list[str] | None = None
         self.idle = False
-        self._inside = False
+        self._inside: set[str] = set()
         self._tokens: Prompt | Decoding | None = None
         self._selections: dict[str, Selection] = {}
         self._rows: dict[str, Tensor] = {}
@@ -47,14 +48,17 @@ class Planner:
         self._arguments = _arguments_of(root)
         self._handles = [
             root.register_forward_pre_hook(self._enter, with_kwargs=True),
-            root.register_forward_hook(self._leave, always_call=True),
+            root.register_forward_hook(partial(self._leave, "root"), always_call=True),
         ]
         backbone = getattr(root, "base_model", root)
         if kind != "decoder" and backbone is not root:
             # Some trainers call the backbone and the head apart.
             self._backbone_arguments = _arguments_of(backbone)
-            hook = backbone.register_forward_pre_hook(self._enter_backbone, with_kwargs=True)
-            self._handles.append(hook)
+            leave = partial(self._leave, "backbone")
+            self._handles += [
+                backbone.register_forward_pre_hook(self._enter_backbone, with_kwargs=True),
+                backbone.register_forward_hook(leave, always_call=True),
+            ]
         self._patched_generate = vars(root).get("generate")
         if kind != "encoder":
             # Only generate() sees the whole prompt: a forward pass may get a chunk of it.
@@ -74,7 +78,13 @@ class Planner:
 
         Raises:
             ValueError: the hidden states are not those of the tokens in the model's inputs.
+            RuntimeError: the module runs outside of the model's forward, so nothing was planned.
         """
+        if not self._inside and not runs_backward():
+            raise RuntimeError(
+                f"{owner} runs outside of the forward of {type(self.root).__name__}, which tells "
+                "where the prompt is: expected a call of the model, or the adapters disabled"
+            )
         if self._tokens is None and hidden.dim() == 3:  # of a picture only the layers tell
             return hidden.shape[0], hidden.shape[1]
         tokens = self._tokens
@@ -128,19 +138,23 @@ class Planner:
 
     def _enter(self, root: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         prompt_mask = kwargs.pop("prompt_mask", None)
-        self._inside = True
+        self._inside.add("root")
         # A forward pass with the adapters off must leave the plan of an earlier one alone, whose
         # checkpointed layers are still to run again.
         if self.enabled and self.planned():
             inputs = dict(zip(self._arguments, args, strict=False)) | kwargs
             self._plan(Inputs(inputs, self.kind), prompt_mask)
+            if self._tokens is None:
+                refuse_padding(inputs.get("attention_mask"))
         return args, kwargs
 
-    def _leave(self, root: nn.Module, args: tuple, output: Any) -> None:
-        self._inside = False
+    def _leave(self, entered: str, module: nn.Module, args: tuple, output: Any) -> None:
+        self._inside.discard(entered)
 
     def _enter_backbone(self, backbone: nn.Module, args: tuple, kwargs: dict) -> None:
-        if not self._inside and self.enabled and self.planned():
+        within_root = "root" in self._inside
+        self._inside.add("backbone")
+        if not within_root and self.enabled and self.planned():
             inputs = dict(zip(self._backbone_arguments, args, strict=False)) | kwargs
             self._plan(Inputs(inputs, self.kind), None)
 
@@ -162,6 +176,11 @@ class Planner:
             return inputs.in_generation(self._generation, counts)
         if prompt_mask is not None:
             return inputs.with_prompt(prompt_mask)
+        if inputs.uncounted:
+            raise ValueError(
+                "a recurrent cache does not tell how many tokens it has seen: expected generate() "
+                "or a forward pass without it"
+            )
         if isinstance(inputs.past, int) and inputs.past > 0:
             return inputs.decoding()
         if inputs.labels is not None:
@@ -198,6 +217,11 @@ class Planner:
             )
             for adapter in dict.fromkeys(names)
         }
+
+
+def runs_backward() -> bool:
+    """Say whether a backward pass is running, in which a checkpointed layer may run again."""
+    return torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1
 
 
 def _arguments_of(module: nn.Module) -> list[str]:

@@ -15,6 +15,7 @@ from reftune.generate_call import GenerateCall
 from reftune.plan import Decoding, Prompt, rank_of
 
 Kind = Literal["causal", "decoder", "encoder"]
+RECURRENT_CACHES = ("cache_params", "state", "mems")
 
 
 class Inputs:
@@ -44,6 +45,9 @@ class Inputs:
         self._borders: Tensor | None = inputs.get("cu_seq_lens_q")
         cache = inputs.get("past_key_values")
         self.past: int | Tensor = 0 if cache is None else cache.get_seq_length()
+        # The caches of recurrent models do not tell how many tokens they have seen.
+        self.uncounted = any(inputs.get(name) is not None for name in RECURRENT_CACHES)
+        self._keeps_cache = inputs.get("use_cache") is not False
         shown = (inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}inputs_embeds"))
         self._shown = next((tensor for tensor in shown if tensor is not None), None)
         if self._shown is None and kind == "decoder":
@@ -78,7 +82,11 @@ class Inputs:
         if not isinstance(self._mask, Tensor) or self._mask.dim() != 2:
             got = tuple(self._mask.shape) if isinstance(self._mask, Tensor) else type(self._mask)
             raise ValueError(f"attention_mask {got}: expected (batch, seq), which tells padding")
-        return self._mask[:, self._mask.shape[1] - self.length :].bool()
+        if self._mask.shape[1] == self.length:
+            return self._mask.bool()
+        # It covers the tokens in the cache too, and may cover a static cache to its end.
+        now = self.past + torch.arange(self.length, device=self._mask.device)
+        return self._mask.index_select(1, now).bool()
 
     def document(self) -> Tensor | None:
         """Return `(batch, length)` int64 document numbers if a row may pack several."""
@@ -111,23 +119,25 @@ class Inputs:
         """What the caller says is prompt; other real tokens are the completion.
 
         Args:
-            prompt_mask: `(batch, seq)`, over the tokens in the cache too if there is one.
+            prompt_mask: `(batch, seq)`, true at prompt tokens, counted from the first token in the
+                cache if there is one. It may reach beyond this forward pass, over a prompt that
+                comes in chunks, or end before it, where all is completion.
 
         Raises:
-            ValueError: the mask does not have the shape of the tokens.
+            ValueError: the mask has another number of rows or dimensions.
         """
-        past = prompt_mask.shape[-1] - self.length
-        known = past if isinstance(self.past, Tensor) else self.past
-        if tuple(prompt_mask.shape) != (self.batch, self.length + known) or past < 0:
+        if prompt_mask.dim() != 2 or len(prompt_mask) != self.batch:
             raise ValueError(
-                f"prompt_mask {tuple(prompt_mask.shape)}: expected {self.batch} rows of "
-                f"{self.length} tokens and those in the cache"
+                f"prompt_mask {tuple(prompt_mask.shape)}: expected (batch, seq) with a batch of "
+                f"{self.batch}"
             )
-        tokens = prompt_mask.bool()
+        past = int(self.past)  # of a static cache that is a synchronisation, paid by who asks
+        beyond = past + self.length - prompt_mask.shape[1]
+        tokens = torch.nn.functional.pad(prompt_mask.bool(), (0, max(0, beyond)))
         real = torch.ones_like(tokens)
-        if isinstance(self._mask, Tensor) and self._mask.shape == tokens.shape:
-            real = self._mask.bool()
-        document = None if past else self.document()
+        if isinstance(self._mask, Tensor) and self._mask.dim() == 2:
+            real[:, : self._mask.shape[1]] = self._mask[:, : real.shape[1]].bool()
+        document = self.document() if tokens.shape[1] == self.length else None
         return Prompt(tokens & real, real & ~tokens, document, past, self.length)
 
     def from_labels(self) -> Prompt:
@@ -158,8 +168,11 @@ class Inputs:
             generation: the running call; its progress is noted there.
             counts: whether somebody wants to know the number of generated tokens.
         """
-        past = self.past if isinstance(self.past, int) else generation.seen
-        if generation.tokens is None:
+        counted = isinstance(self.past, int) and not self.uncounted
+        past = self.past if counted else generation.seen
+        # A decoder may begin several times in one call: to detect a language, or per segment.
+        begins = self.kind == "decoder" and past == 0 and self._keeps_cache
+        if generation.tokens is None or begins:
             generation.tokens = torch.nn.functional.pad(self.real(), (past, 0), value=True)
         width = generation.tokens.shape[1]
         if past < width or counts:
@@ -217,6 +230,16 @@ def _refuse(bad: Tensor, message: str) -> None:
     elif bad.any():
         rows = sorted(set(bad.nonzero()[:, 0].tolist()))
         raise ValueError(f"rows {rows} have {message}")
+
+
+def refuse_padding(mask: Tensor | None) -> None:
+    """Refuse padded inputs that are no tokens, such as sounds: the layers do not see what is real.
+
+    Raises:
+        ValueError: the mask has zeros.
+    """
+    if mask is not None:
+        _refuse(mask == 0, "padding in inputs that are not tokens: expected rows of one length")
 
 
 def everything(batch: int, length: int, device: torch.device) -> Prompt:

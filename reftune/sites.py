@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from reftune.anatomy import Anatomy, join
-from reftune.architectures import Side
+from reftune.architectures import SEQUENCE_FIRST, Side
 from reftune.config import ReftConfig
 
 
@@ -37,6 +37,8 @@ def find_sites(model: nn.Module, config: ReftConfig) -> list[Site]:
         ValueError: the model has no such layer, component, head or module.
     """
     anatomy = Anatomy(model)
+    if getattr(anatomy.config, "model_type", None) in SEQUENCE_FIRST:
+        raise ValueError(f"{anatomy.name} computes with (seq, batch, width): expected batch first")
     sites = []
     for path, side in anatomy.modules(config):
         width = config.width or anatomy.width(path, side)
@@ -44,12 +46,13 @@ def find_sites(model: nn.Module, config: ReftConfig) -> list[Site]:
             raise ValueError(f"module {path!r}: its width is not known, expected ReftConfig(width)")
         heads = 0
         if config.heads is not None:
-            heads, rest = divmod(width, anatomy.head_width())
+            head_width = anatomy.head_width(path, width)
+            heads, rest = divmod(width, head_width)
             if rest or not all(0 <= head < heads for head in config.heads):
                 raise ValueError(
                     f"heads={config.heads} at {path!r} of width {width}: expected indices below "
-                    f"{heads}, for heads of width {anatomy.head_width()}"
+                    f"{heads}, for heads of width {head_width}"
                 )
-            width = anatomy.head_width()
+            width = head_width
         sites.append(Site(join(anatomy.path, path), side, width, heads))
     return sites

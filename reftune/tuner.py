@@ -13,16 +13,14 @@ from peft import mapping
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
-from torch._dynamo import OptimizedModule
 
 from reftune.anatomy import Anatomy
+from reftune.attached import layers_of, planner_for, planners_of, refuse_compiled
 from reftune.building import build_edit
 from reftune.config import ReftConfig, ReftPeftType
 from reftune.layer import InterventionLayer
 from reftune.plan import Where
-from reftune.planner import Planner
 from reftune.positions import Positions
-from reftune.prompts import Kind
 from reftune.sites import Site, find_sites
 
 
@@ -125,6 +123,27 @@ class ReftTuner(BaseTuner):
                 planner.adapter_names = None
 
     @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Hold the tensors of a file against the adapter that they are for.
+
+        Raises:
+            ValueError: tensors are missing, left over, or of another dtype than the config says.
+        """
+        loaded = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        own = {name for name in model.state_dict() if f".reft_edits.{adapter_name}." in name}
+        given = {name for name in loaded if ".reft_edits." in name}
+        dtypes = {str(loaded[name].dtype).removeprefix("torch.") for name in given}
+        if own != given or dtypes - {config.dtype}:
+            raise ValueError(
+                f"the file of adapter {adapter_name!r} lacks {sorted(own - given)}, has "
+                f"{sorted(given - own)} too, and its tensors are {sorted(dtypes)}: expected those "
+                f"of its config, {config.dtype}"
+            )
+        return loaded
+
+    @classmethod
     def _get_adapter_state_dict(
         cls, model: nn.Module, config: Any, adapter_name: str, *args: Any, **kwargs: Any
     ) -> dict[str, torch.Tensor]:
@@ -179,44 +198,6 @@ def resolve(model: nn.Module, config: ReftConfig) -> None:
     found = {"layers": config.layers if layers is None else layers}
     found |= zip(("hidden_size", "num_layers"), anatomy.shape, strict=True)
     vars(config).update(found, _resolved={name: (written[name], found[name]) for name in found})
-
-
-def refuse_compiled(model: nn.Module) -> None:
-    """Raise if a part of the model is compiled, as its graph would not call a new hook."""
-    for name, module in model.named_modules():
-        compiled = isinstance(module, OptimizedModule) or module._compiled_call_impl is not None
-        if compiled or "_compiled_call" in vars(module):
-            raise ValueError(
-                f"{name or type(module).__name__} is compiled, and its graph would not call the "
-                "edits: expected adapters to be attached before torch.compile"
-            )
-
-
-def layers_of(model: nn.Module) -> list[InterventionLayer]:
-    """Return the edited sites of a model."""
-    return [module for module in model.modules() if isinstance(module, InterventionLayer)]
-
-
-def planners_of(model: nn.Module) -> list[Planner]:
-    """Return the planners of a model: one, or two if it has an encoder and a decoder."""
-    return list({id(layer.planner): layer.planner for layer in layers_of(model)}.values())
-
-
-def planner_for(model: nn.Module, site: Site) -> Planner:
-    """Return the planner of the forward passes that a site belongs to; make it if there is none."""
-    anatomy = Anatomy(model)
-    root: Any = anatomy.root
-    kind: Kind = "encoder"
-    if anatomy.is_pair:
-        encoder = root.get_encoder()
-        inside = any(module is model.get_submodule(site.module) for module in encoder.modules())
-        root, kind = (encoder, "encoder") if inside else (root, "decoder")
-    elif anatomy.config is not None and root.can_generate():
-        kind = "causal"
-    for planner in planners_of(model):
-        if planner.root is root:
-            return planner
-    return Planner(root, kind)
 
 
 def register() -> None:

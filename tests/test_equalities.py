@@ -11,8 +11,8 @@ from tiny_models import CAUSAL, TinyModel
 from transformers import DynamicCache, GenerationConfig, StaticCache
 
 from reftune import ReftConfig
+from reftune.attached import planners_of
 from reftune.prompts import Inputs
-from reftune.tuner import planners_of
 
 PROMPTS = [[5], [6, 7], [8, 9, 10, 11], list(range(12, 23)), [30, 31, 32]]
 COMPLETION = [40, 41, 42]
@@ -195,7 +195,7 @@ def test_a_cache_that_is_continued_by_hand_equals_one_forward_pass(static, decod
     with torch.no_grad():
         for size in chunks:
             past += size
-            told = {"prompt_mask": torch.arange(past)[None] < length} if tells else {}
+            told = {"prompt_mask": torch.ones(1, length, dtype=torch.bool)} if tells else {}
             chunk = torch.tensor([tokens[past - size : past]])
             pieces.append(model(chunk, past_key_values=cache, use_cache=True, **told).logits[0])
     expected = reference.logits(tokens, length)
@@ -204,7 +204,7 @@ def test_a_cache_that_is_continued_by_hand_equals_one_forward_pass(static, decod
 
 @pytest.mark.parametrize("static", [False, True])
 def test_counting_generated_tokens_by_hand_is_refused(static):
-    model, _ = pair(LLAMA, decode=2)
+    model, _ = pair(LLAMA, positions="l1", decode=2)
     cache = StaticCache(model.config, max_cache_len=20) if static else DynamicCache()
     prompt = torch.tensor([PROMPTS[3]])
     with torch.no_grad():

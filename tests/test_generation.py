@@ -1,6 +1,7 @@
 """Answers in batches, into a file that a killed run goes on with, and streamed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,10 +85,29 @@ def test_a_killed_run_ends_as_an_unbroken_one(model, tmp_path, settings, cut) ->
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     generate_file(model, TOKENIZER, ROWS, whole, settings)
     broken.write_bytes(whole.read_bytes()[:cut])
+    record = whole.with_name("whole.jsonl.settings.json")
+    record.rename(broken.with_name("broken.jsonl.settings.json"))
     there = generate_file(model, TOKENIZER, ROWS, broken, settings)
     assert broken.read_bytes() == whole.read_bytes()
     lines = whole.read_bytes()[:cut].count(b"\n")
     assert there == lines - lines % settings.batch_size
+
+
+def test_a_file_begun_in_another_way_is_refused(model, tmp_path) -> None:
+    out = tmp_path / "out.jsonl"
+    generate_file(model, TOKENIZER, ROWS, out, GREEDY)
+    begun = b"".join(out.read_bytes().splitlines(keepends=True)[:4])
+    out.write_bytes(begun)
+    longer = replace(GREEDY, max_new_tokens=GREEDY.max_new_tokens + 1)
+    with pytest.raises(ValueError, match="another max_new_tokens"):
+        generate_file(model, TOKENIZER, ROWS, out, longer)
+    adapted = get_peft_model(tiny_llama(TOKENIZER), ReftConfig(layers=[0]))
+    with pytest.raises(ValueError, match="another adapter"):
+        generate_file(adapted, TOKENIZER, ROWS, out, GREEDY)
+    assert out.read_bytes() == begun
+    (tmp_path / "out.jsonl.settings.json").unlink()
+    with pytest.raises(ValueError, match="--overwrite"):
+        generate_file(model, TOKENIZER, ROWS, out, GREEDY)
 
 
 def test_lines_that_are_there_are_not_answered_again(model, tmp_path) -> None:

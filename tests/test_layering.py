@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reftune"
 LAYERS = [
     {"orthonormal", "interventions", "positions", "architectures", "assets", "emoji_text"},
     {"config", "plan", "prompts", "anatomy", "sites", "generate_call", "planner", "building"},
-    {"layer", "tuner", "data", "rendering", "encoding", "collation", "__init__"},
+    {"layer", "attached", "tuner", "data", "rendering", "encoding", "collation", "__init__"},
     {"training_log", "output_folder", "stopping", "training", "answers_file", "generation", "demo"},
     {"cli", "__main__"},
 ]

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModel
 
 from reftune import ReftConfig
 from reftune.architectures import ARCHITECTURES, COMPONENTS
+from reftune.attached import layers_of
 from reftune.sites import find_sites
-from reftune.tuner import layers_of
 
 ALL = [*CAUSAL, *ENCODERS, *SEQ2SEQ, *VISION]
 IDS = torch.tensor([[5, 6, 7, 8, 9]])

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import BertForTokenClassification, pipeline
 
 from reftune import INTERVENTIONS, ReftConfig
-from reftune.tuner import layers_of, planners_of
+from reftune.attached import layers_of, planners_of
 
 IDS = torch.tensor([PROMPTS[3]])
 GREEDY = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
@@ -144,6 +144,7 @@ def test_active_adapters_apply_in_order():
     model = adapted(layers=[1], positions="l2", init="paper")
     model.add_adapter("second", ReftConfig(layers=[1], positions="l2", r=2))
     shake(model, "second", seed=1)
+    planners_of(model)[0]._inside.add("root")  # as in a forward pass of the model
     results = []
     for order in (["default", "second"], ["second", "default"]):
         model.base_model.set_adapter(order)
@@ -151,7 +152,7 @@ def test_active_adapters_apply_in_order():
         (layer,) = layers_of(model)
         hidden = torch.randn(1, IDS.shape[1], 32)
         expected = hidden.clone()
-        logits(model)
+        planners_of(model)[0]._inside.add("root")
         for name in order:
             expected[:, -2:] = layer.reft_edits[name](expected[:, -2:])
         torch.testing.assert_close(layer.edit(hidden), expected, atol=1e-5, rtol=1e-4)
@@ -425,6 +426,7 @@ def test_dropout_falls_on_the_edit_or_on_the_state():
     hidden = torch.randn(1, IDS.shape[1], 32)
     for some in (model, state_model):
         logits(some)  # plans positions for this many tokens
+        planners_of(some)[0]._inside.add("root")  # as in a forward pass of the model
     whole = layer.edit(hidden) - hidden
     layer.train(), state_layer.train()
     torch.manual_seed(0)
