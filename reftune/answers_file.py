@@ -84,7 +84,7 @@ def generate_file(
     return len(kept)
 
 
-def fingerprint(model: Model) -> dict[str, str]:
+def fingerprint(model: Model) -> dict[str, Any]:
     """Tell a model and its active adapter from others, by name and by the adapter's content."""
     if not isinstance(model, PeftModel):
         return {"model": model.name_or_path, "adapter": "none"}

@@ -212,11 +212,7 @@ class RED(nn.Module):
 
 
 class SteeringVector(nn.Module):
-    """`h + c·v`, v trained, the strength c fixed (App. B). Starts as the identity, `v = 0`.
-
-    Args:
-        scale: c; change it after training to steer more or less, or the other way.
-    """
+    """`h + c·v`, v trained, the strength c = `scale` fixed (App. B). Starts as the identity."""
 
     def __init__(self, width: int, stack: tuple[int, ...] = (), scale: float = 1.0):
         super().__init__()

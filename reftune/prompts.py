@@ -168,8 +168,9 @@ class Inputs:
             generation: the running call; its progress is noted there.
             counts: whether somebody wants to know the number of generated tokens.
         """
-        counted = isinstance(self.past, int) and not self.uncounted
-        past = self.past if counted else generation.seen
+        past = generation.seen
+        if isinstance(self.past, int) and not self.uncounted:
+            past = self.past
         # A decoder may begin several times in one call: to detect a language, or per segment.
         begins = self.kind == "decoder" and past == 0 and self._keeps_cache
         if generation.tokens is None or begins:

@@ -92,10 +92,10 @@ class ReftTuner(BaseTuner):
         Raises:
             ValueError: a name is neither an adapter nor `"__base__"`, or the model is in training.
         """
-        names = kwargs.get("adapter_names")
-        if names is None:
+        if kwargs.get("adapter_names") is None:
             yield
             return
+        names = list(kwargs["adapter_names"])
         if self.training:
             raise ValueError("adapter_names in training: expected the model in evaluation mode")
         unknown = sorted(set(names) - set(self.peft_config) - {"__base__"})
@@ -104,12 +104,12 @@ class ReftTuner(BaseTuner):
             raise ValueError(f"adapter_names {unknown}: expected names out of {known}")
         planners = planners_of(self.model)
         for planner in planners:
-            planner.adapter_names = list(names)
+            planner.adapter_names = names
         # Heads and other wholly trained modules have one copy per adapter, too.
         wrappers = [m for m in self.model.modules() if isinstance(m, AuxiliaryTrainingWrapper)]
         hooks = [
             wrapper.register_forward_pre_hook(
-                lambda module, args, kwargs: (args, kwargs | {"adapter_names": list(names)}),
+                lambda module, args, kwargs: (args, kwargs | {"adapter_names": names}),
                 with_kwargs=True,
             )
             for wrapper in wrappers
@@ -195,8 +195,12 @@ def resolve(model: nn.Module, config: ReftConfig) -> None:
             )
     vars(config).update(written)
     layers = anatomy.layer_indices(config)
-    found = {"layers": config.layers if layers is None else layers}
-    found |= zip(("hidden_size", "num_layers"), anatomy.shape, strict=True)
+    hidden_size, num_layers = anatomy.shape
+    found = {
+        "layers": config.layers if layers is None else layers,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+    }
     vars(config).update(found, _resolved={name: (written[name], found[name]) for name in found})
 
 
