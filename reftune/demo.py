@@ -23,8 +23,8 @@ from reftune.output_folder import Existing, check_output
 from reftune.training import TrainingRecipe, train
 
 # One rank-4 LoReFT at one layer on the last prompt token: few enough numbers to write down.
-LAYER, RANK, POSITIONS = 2, 4, "l1"
-RECIPE = TrainingRecipe(epochs=60, lr=2e-2, batch_size=10, warmup=0.05, save_steps=0)
+LAYER, RANK, POSITIONS = 1, 4, "l1"
+RECIPE = TrainingRecipe(epochs=40, lr=5e-3, batch_size=10, warmup=0, save_steps=0)
 ANSWERS = GenerationSettings(max_new_tokens=48, batch_size=30)
 SHOWN = 6
 

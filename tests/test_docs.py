@@ -12,7 +12,7 @@ from reftune.interventions import INTERVENTIONS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md",
-    *(page for page in sorted((ROOT / "docs").glob("*.md")) if "```python\n" in page.read_text()),
+    *(page for page in sorted((ROOT / "docs").glob("*.md")) if "```python\n" in page.read_text("utf-8")),
 ]
 # A block is left out if the line before it says why: <!-- not run: needs the network -->
 BLOCK = re.compile(r"^(?P<skip><!-- not run: .+ -->\n)?```python\n(?P<code>.*?)^```$", re.M | re.S)

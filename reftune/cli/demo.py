@@ -27,8 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the base model, train, show the adapter, and load it again."""
+    import torch
+
     from reftune.demo import run_demo
 
+    # So small a model gains nothing from more, and waits for cores that others use.
+    torch.set_num_threads(1)
     out = Path(args.out) if args.out else Path(tempfile.mkdtemp(prefix="reftune-emoji-"))
     show = _silent if args.json else _show
     result = run_demo(out, show, "overwrite" if args.overwrite else "refuse")
