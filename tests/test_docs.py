@@ -10,10 +10,8 @@ import pytest
 from reftune.interventions import INTERVENTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    ROOT / "README.md",
-    *(page for page in sorted((ROOT / "docs").glob("*.md")) if "```python\n" in page.read_text("utf-8")),
-]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [page for page in TEXTS if "```python\n" in page.read_text(encoding="utf-8")]
 # A block is left out if the line before it says why: <!-- not run: needs the network -->
 BLOCK = re.compile(r"^(?P<skip><!-- not run: .+ -->\n)?```python\n(?P<code>.*?)^```$", re.M | re.S)
 
