@@ -1,23 +1,16 @@
 """The same row gives the same logits however it is run, and they are those of the formula."""
 
-import copy
 from itertools import chain
 
 import pytest
 import torch
-from peft import get_peft_model
-from reference import Edit, Reference
-from tiny_models import CAUSAL, TinyModel
 from transformers import DynamicCache, GenerationConfig, StaticCache
 
-from reftune import ReftConfig
 from reftune.attached import planners_of
 from reftune.prompts import Inputs
+from tests.adapters import COMPLETION, LLAMA, PROMPTS, TOLERANCE, padded, pair
+from tests.tiny_models import CAUSAL, TinyModel
 
-PROMPTS = [[5], [6, 7], [8, 9, 10, 11], list(range(12, 23)), [30, 31, 32]]
-COMPLETION = [40, 41, 42]
-TOLERANCE = {"atol": 2e-4, "rtol": 1e-4}
-LLAMA = CAUSAL[0]
 WHERE = [
     {"positions": "l1"},
     {"positions": "f2"},
@@ -30,40 +23,6 @@ WHERE = [
     {"positions": "f1+l2", "decode": 2, "tied": False},
     {"positions": "f1+l2", "decode": "all", "tied": False},
 ]
-
-
-def pair(architecture: TinyModel, seed: int = 0, **config):
-    """Return a model with an adapter that changes much, and its reference on a copy of the base."""
-    base = architecture.build(seed)
-    reference_model = copy.deepcopy(base)
-    settings = {"layers": [0, 2], "r": 3, "init": "paper", **config}
-    model = get_peft_model(base, ReftConfig(task_type="CAUSAL_LM", **settings)).eval()
-    edits = {}
-    with torch.no_grad():
-        for path, module in base.named_modules():
-            if path.endswith(".intervention"):
-                edit = module.reft_edits["default"]
-                edit.source.mul_(4)
-                edit.bias.normal_(std=2)
-                parts = (edit.weight, edit.source, edit.bias)
-                tied = edit.weight.dim() == 2
-                chosen = [
-                    Edit(*(p.detach() if tied else p.detach()[i] for p in parts)) for i in (0, 1)
-                ]
-                edits[path.removesuffix(".intervention")] = tuple(chosen)
-    reference = Reference(
-        reference_model, edits, settings["positions"], settings.get("decode", "none")
-    )
-    return model, reference
-
-
-def padded(rows: list[list[int]], side: str) -> dict[str, torch.Tensor]:
-    width = max(map(len, rows))
-    ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width)
-    for row, tokens in enumerate(rows):
-        place = slice(0, len(tokens)) if side == "right" else slice(width - len(tokens), width)
-        ids[row, place], mask[row, place] = torch.tensor(tokens), 1
-    return {"input_ids": ids, "attention_mask": mask.long()}
 
 
 def with_positions(batch: dict, architecture: TinyModel) -> dict:

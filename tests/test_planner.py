@@ -7,12 +7,23 @@ import torch
 import transformers as tf
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from test_equalities import COMPLETION, LLAMA, PROMPTS, TOLERANCE, padded, pair
-from test_tuner import GREEDY, IDS, adapted, logits, shake
-from tiny_models import TinyModel
 
 from reftune import ReftConfig
 from reftune.attached import layers_of, planners_of
+from tests.adapters import (
+    COMPLETION,
+    GREEDY,
+    IDS,
+    LLAMA,
+    PROMPTS,
+    TOLERANCE,
+    adapted,
+    logits,
+    padded,
+    pair,
+    shake,
+)
+from tests.tiny_models import TinyModel
 
 MAMBA = TinyModel(
     "mamba",

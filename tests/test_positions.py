@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from reference import edited_positions
 
 from reftune.positions import Positions
+from tests.reference import edited_positions
 
 SPECS = ["f1", "l1", "f3", "l3", "f1+l1", "f2+l5", "f7+l7", "all"]
 

@@ -6,7 +6,6 @@ import warnings
 import pytest
 import torch
 from peft import get_peft_model
-from tiny_models import CAUSAL, ENCODERS, SEQ2SEQ, VISION, TinyModel
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
@@ -14,6 +13,7 @@ from reftune import ReftConfig
 from reftune.architectures import ARCHITECTURES, COMPONENTS
 from reftune.attached import layers_of
 from reftune.sites import find_sites
+from tests.tiny_models import CAUSAL, ENCODERS, SEQ2SEQ, VISION, TinyModel
 
 ALL = [*CAUSAL, *ENCODERS, *SEQ2SEQ, *VISION]
 IDS = torch.tensor([[5, 6, 7, 8, 9]])

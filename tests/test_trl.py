@@ -4,10 +4,10 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from tiny_text import byte_level, tiny_llama
 from transformers import LlamaForSequenceClassification
 
 from reftune import ReftConfig
+from tests.tiny_text import byte_level, tiny_llama
 
 trl = pytest.importorskip("trl", reason="TRL is an extra: pip install reftune[trl]")
 

@@ -1,108 +1,29 @@
 """Everything that PEFT and transformers do with an adapter works with this one."""
 
 import copy
-import json
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
-from test_equalities import COMPLETION, LLAMA, PROMPTS, padded, pair
-from tiny_models import ENCODERS, SEQ2SEQ, VISION
-from tiny_text import byte_level, tiny_llama
 from torch import nn
-from transformers import BertForTokenClassification, pipeline
+from transformers import pipeline
 
 from reftune import INTERVENTIONS, ReftConfig
 from reftune.attached import layers_of, planners_of
-
-IDS = torch.tensor([PROMPTS[3]])
-GREEDY = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
-
-
-def logits(model: nn.Module, **inputs) -> torch.Tensor:
-    with torch.no_grad():
-        return model(**(inputs or {"input_ids": IDS})).logits
-
-
-def shake(model: nn.Module, adapter: str = "default", seed: int = 0) -> None:
-    """Make an adapter change much."""
-    torch.manual_seed(seed)
-    for layer in layers_of(model):
-        if adapter in layer.reft_edits:
-            for parameter in layer.reft_edits[adapter].parameters():
-                nn.init.normal_(parameter)
-
-
-def adapted(**config) -> PeftModel:
-    model = get_peft_model(LLAMA.build(), ReftConfig(task_type="CAUSAL_LM", **config)).eval()
-    shake(model)
-    return model
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("name", INTERVENTIONS)
-def test_saved_and_loaded_runs_to_the_same_bits_and_saves_the_same_bytes(name, tied, tmp_path):
-    model = adapted(intervention=name, tied=tied, positions="f2+l3", decode=2, layers=[0, -1])
-    model.save_pretrained(tmp_path / "one")
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "README.md",
-    }
-    again = PeftModel.from_pretrained(LLAMA.build(), tmp_path / "one")
-    assert torch.equal(logits(again), logits(model))
-    again.save_pretrained(tmp_path / "two")
-    one, two = ((tmp_path / f / "adapter_model.safetensors").read_bytes() for f in ("one", "two"))
-    assert one == two
-    stored = [
-        json.loads((tmp_path / f / "adapter_config.json").read_text()) for f in ("one", "two")
-    ]
-    assert stored[0] | {"inference_mode": None} == stored[1] | {"inference_mode": None}
-    assert stored[0]["layers"] == [0, 2]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_the_edits_keep_their_precision_whatever_the_model_is_cast_to(dtype, tmp_path):
-    model = adapted(layers=[1])
-    weight = layers_of(model)[0].reft_edits["default"].weight.clone()
-    model.to(dtype)
-    kept = layers_of(model)[0].reft_edits["default"].weight
-    assert kept.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert torch.equal(kept.float(), weight)
-    model.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(LLAMA.build().to(dtype), tmp_path)
-    assert layers_of(again)[0].reft_edits["default"].weight.dtype == kept.dtype
-    assert torch.equal(logits(again), logits(model))
-
-
-def test_the_file_holds_the_edits_and_nothing_else(tmp_path):
-    model = adapted(layers=[1], r=2)
-    model.save_pretrained(tmp_path)
-    tensors = load_file(tmp_path / "adapter_model.safetensors")
-    prefix = "base_model.model.model.layers.1.intervention.reft_edits."
-    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {
-        prefix + "weight": (2, 32),
-        prefix + "source": (2, 32),
-        prefix + "bias": (2,),
-    }
-
-
-def test_an_adapter_for_another_shape_is_refused(tmp_path):
-    adapted(layers=[1]).save_pretrained(tmp_path)
-    for other, message in (
-        ({"hidden_size": 48, "num_attention_heads": 4}, "hidden_size=32"),
-        ({"num_hidden_layers": 5}, "num_layers=3"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            PeftModel.from_pretrained(LLAMA.build(**{}) if not other else build(other), tmp_path)
-
-
-def build(overrides: dict) -> nn.Module:
-    config = LLAMA.config()
-    for name, value in overrides.items():
-        setattr(config, name, value)
-    return type(LLAMA.build())(type(config)(**config.to_diff_dict() | overrides)).eval()
+from tests.adapters import (
+    GREEDY,
+    IDS,
+    LLAMA,
+    PROMPTS,
+    adapted,
+    build,
+    logits,
+    padded,
+    pair,
+    shake,
+)
+from tests.tiny_models import ENCODERS
+from tests.tiny_text import byte_level, tiny_llama
 
 
 def test_several_adapters_are_added_chosen_disabled_and_deleted(tmp_path):
@@ -261,23 +182,6 @@ def test_unloading_leaves_no_trace():
     assert not any(hooks)
 
 
-def test_a_plain_transformers_model_takes_adapters_too(tmp_path):
-    expected = adapted(layers=[1])
-    expected.save_pretrained(tmp_path / "peft")
-    model = LLAMA.build()
-    model.add_adapter(ReftConfig(layers=[0], r=2), adapter_name="fresh")
-    model.delete_adapter("fresh")
-    model.load_adapter(tmp_path / "peft", adapter_name="loaded")
-    model.set_adapter("loaded")
-    assert torch.equal(logits(model), logits(expected))
-    model.disable_adapters()
-    assert torch.equal(logits(model), logits(LLAMA.build()))
-    model.enable_adapters()
-    model.save_pretrained(tmp_path / "plain")
-    again = PeftModel.from_pretrained(LLAMA.build(), tmp_path / "plain")
-    assert torch.equal(logits(again), logits(expected))
-
-
 def test_it_stands_beside_a_lora():
     base = get_peft_model(
         LLAMA.build(), LoraConfig(target_modules=["o_proj"], init_lora_weights=False)
@@ -313,90 +217,6 @@ def test_a_compiled_model_is_refused():
     model.model.layers[0].compile(backend="eager")
     with pytest.raises(ValueError, match=r"model\.layers\.0 is compiled"):
         model.add_adapter(ReftConfig(layers=[0]))
-
-
-@pytest.mark.parametrize("architecture", ENCODERS, ids=lambda a: a.name)
-def test_encoders_edit_the_tokens_of_each_text_and_train_their_head(architecture, tmp_path):
-    config = ReftConfig(layers="all", r=1, positions="f2+l1", task_type="SEQ_CLS", init="paper")
-    model = get_peft_model(architecture.build(), config)
-    shake(model)
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert any("modules_to_save" in name for name in trained)
-    batch = padded(PROMPTS, "right")
-    model(**batch, labels=torch.tensor([0, 1, 0, 1, 0])).loss.backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    model.eval()
-    together = logits(model, **batch)
-    alone = torch.cat([logits(model, input_ids=torch.tensor([p])) for p in PROMPTS])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
-    model.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(architecture.build(), tmp_path).eval()
-    assert torch.equal(logits(again, **batch), together)
-
-
-def test_token_classification_labels_are_no_completion():
-    torch.manual_seed(0)
-    base = BertForTokenClassification(ENCODERS[0].config()).eval()
-    model = get_peft_model(base, ReftConfig(layers=[1], positions="l1", task_type="TOKEN_CLS"))
-    shake(model)
-    batch = padded(PROMPTS[2:], "right")
-    labels = torch.where(batch["attention_mask"] > 0, 1, -100)
-    labels[:, 0] = -100
-    with torch.no_grad():
-        with_labels = model(**batch, labels=labels).logits
-    assert torch.equal(with_labels, logits(model, **batch))
-
-
-@pytest.mark.parametrize("stack", ["encoder", "decoder"])
-def test_both_sides_of_an_encoder_and_decoder(stack):
-    base = SEQ2SEQ[0].build()
-    config = ReftConfig(
-        layers=[0, 2],
-        component=f"{stack}.block_output",
-        positions="f2+l2",
-        task_type="SEQ_2_SEQ_LM",
-    )
-    model = get_peft_model(base, config).eval()
-    shake(model)
-    batch = padded(PROMPTS, "right")
-    labels = torch.tensor([COMPLETION] * len(PROMPTS))
-    together = logits(model, **batch, labels=labels)
-    for row, prompt in enumerate(PROMPTS):
-        alone = logits(model, input_ids=torch.tensor([prompt]), labels=labels[:1])
-        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-4, rtol=1e-4)
-    with torch.no_grad(), model.disable_adapter():
-        assert not torch.allclose(together, base(**batch, labels=labels).logits)
-    # Teacher-forced logits are those that generation sees.
-    output = model.generate(
-        **batch, **{**GREEDY, "min_new_tokens": 4}, output_logits=True, return_dict_in_generate=True
-    )
-    forced = logits(model, **batch, labels=output.sequences[:, 1:].contiguous())
-    torch.testing.assert_close(torch.stack(output.logits, dim=1), forced, atol=1e-4, rtol=1e-4)
-    beams = model.generate(**batch, **GREEDY, num_beams=2)
-    one = model.generate(input_ids=torch.tensor([PROMPTS[3]]), **GREEDY, num_beams=2)
-    assert beams[3].tolist() == one[0].tolist()
-
-
-def test_pictures_have_positions_too():
-    model = get_peft_model(VISION[0].build(), ReftConfig(layers=[1], positions="f1")).eval()
-    shake(model)
-    (layer,) = layers_of(model)
-    changed = {}
-
-    def compare(module, args, output):
-        changed["hidden"] = output
-
-    module = model.get_base_model().get_submodule(layer.settings["default"].site.module)
-    pixels = torch.randn(2, 3, 16, 16)
-    handle = module.register_forward_hook(compare)
-    logits(model, pixel_values=pixels)
-    edited = changed["hidden"]
-    with model.disable_adapter():
-        logits(model, pixel_values=pixels)
-    handle.remove()
-    different = (edited != changed["hidden"]).any(-1)
-    assert different[:, 0].all()
-    assert not different[:, 1:].any()
 
 
 def test_an_intervention_of_ones_own_takes_one_class_and_one_line(monkeypatch, tmp_path):
