@@ -116,10 +116,11 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(
     unbroken, tmp_path, monkeypatch, step
 ) -> None:
     out = tmp_path / "broken"
+    usual = signal.getsignal(signal.SIGINT)
     run_interrupted(monkeypatch, out, step)
     assert not (out / "adapter_config.json").exists()
     assert last_checkpoint(out / CHECKPOINTS) == out / CHECKPOINTS / f"checkpoint-{step + 1}"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is usual
     before = read_log(out / "training.jsonl")
     run(out, existing="resume")
     assert weights(out) == weights(unbroken[0])

@@ -55,7 +55,7 @@ def check_trained(trainer, before: dict[str, torch.Tensor], tmp_path) -> None:
     "options",
     [
         {},
-        {"activation_checkpointing": True},
+        {"gradient_checkpointing": True},
         {"packing": True, "max_length": 48},
         {"padding_free": True, "max_length": None},
     ],
@@ -64,7 +64,7 @@ def check_trained(trainer, before: dict[str, torch.Tensor], tmp_path) -> None:
 def test_sft_trains_the_completion_from_the_edited_prompt(options, tmp_path):
     tokenizer = byte_level()
     before = {f"base_model.model.{n}": p for n, p in snapshot(tiny_llama(tokenizer)).items()}
-    options = {"activation_checkpointing": False, **options}
+    options = {"gradient_checkpointing": False, **options}
     trainer = trl.SFTTrainer(
         model=tiny_llama(tokenizer),
         args=trl.SFTConfig(output_dir=str(tmp_path), **COMMON, **options),
