@@ -46,10 +46,15 @@ def ship(run: Path, data: Path, target: Path) -> None:
     model.half().save_pretrained(target)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(data / "tokenizer" / name, target / name)
-    settings = target / "tokenizer_config.json"
-    values = json.loads(settings.read_text(encoding="utf-8"))
-    values["tokenizer_class"] = "PreTrainedTokenizerFast"
-    settings.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    set_value(target / "tokenizer_config.json", "tokenizer_class", "PreTrainedTokenizerFast")
+    # To be run in single precision all the same: half is many times slower on a CPU.
+    set_value(target / "config.json", "dtype", "float32")
+
+
+def set_value(file: Path, name: str, value: str) -> None:
+    """Change one value of a JSON file."""
+    values = {**json.loads(file.read_text(encoding="utf-8")), name: value}
+    file.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

@@ -230,7 +230,7 @@ def _refuse(bad: Tensor, message: str) -> None:
         torch.ops.aten._assert_async.msg(~bad.any(), message)
     elif bad.any():
         rows = sorted(set(bad.nonzero()[:, 0].tolist()))
-        raise ValueError(f"rows {rows} have {message}")
+        raise ValueError(f"rows {rows}: {message}")
 
 
 def refuse_padding(mask: Tensor | None) -> None:

@@ -45,7 +45,7 @@ def test_labels_without_a_prompt_are_refused_with_their_rows():
     model = adapted(layers=[0]).train()
     batch = padded([[5, 6, 7], [8, 9, 10]], "right")
     labels = torch.tensor([[-100, 6, 7], [8, 9, 10]])
-    with pytest.raises(ValueError, match=r"rows \[1\] have labels with no prompt token before"):
+    with pytest.raises(ValueError, match=r"rows \[1\]: labels with no prompt token before"):
         model(**batch, labels=labels)
     batch = padded([[5, 6, 7], [8, 9]], "left")
     labels = torch.tensor([[-100, 6, 7], [-100, 8, 9]])
@@ -56,7 +56,7 @@ def test_labels_without_a_prompt_are_refused_with_their_rows():
 def test_packed_rows_without_borders_are_refused():
     model = adapted(layers=[0])
     labels = torch.tensor([[-100, 6, 7, -100, 9]])
-    with pytest.raises(ValueError, match=r"rows \[0\] have labels begin a second time"):
+    with pytest.raises(ValueError, match=r"rows \[0\]: labels begin a second time"):
         model(torch.tensor([[5, 6, 7, 8, 9]]), labels=labels)
     restart = torch.tensor([[0, 1, 2, 0, 1]])
     model(torch.tensor([[5, 6, 7, 8, 9]]), labels=labels, position_ids=restart)

@@ -1,6 +1,7 @@
 """The command-line tool: one module per sub-command, each with ``add_arguments`` and ``run``.
 
-Nothing here imports torch before a sub-command needs it, so that help comes at once.
+A sub-command imports what it needs when it runs; torch and PEFT come with the package itself, which
+makes PEFT know the method.
 """
 
 import argparse
