@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from reftune import ReftConfig
 from reftune.attached import layers_of, planners_of
+from reftune.layer import InterventionLayer
 from tests.adapters import (
     COMPLETION,
     GREEDY,
@@ -254,3 +255,13 @@ def test_a_classifier_with_two_stacks_has_no_completion(stack):
     together = logits(model, **padded(rows, "right"), labels=torch.zeros(5, dtype=torch.long))
     alone = torch.cat([logits(model, input_ids=torch.tensor([row])) for row in rows])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_a_decoding_step_of_a_prompt_only_adapter_runs_no_edit(monkeypatch):
+    model = adapted(layers=[0, 1], positions="f2+l2")
+    edited = []
+    monkeypatch.setattr(
+        InterventionLayer, "edit", lambda layer, hidden: edited.append(hidden.shape) or hidden
+    )
+    model.generate(input_ids=IDS, **GREEDY)
+    assert edited == [(1, IDS.shape[1], 32)] * 2  # both layers in the prefill, and no more
