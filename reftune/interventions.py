@@ -39,14 +39,23 @@ def _linear_parameters(
     return weight, bias
 
 
+def replacement(h: Tensor, R: Tensor, W: Tensor, b: Tensor, f: Activation = linear) -> Tensor:
+    """Return `f(Wh + b) − Rh`, `(..., positions, rank)`: how far `h` moves along the rows of R.
+
+    It is exactly zero while `W = R`, `b = 0` and f is linear.
+    """
+    if f is linear:
+        return h @ (W - R).mT + b
+    return f(h @ W.mT + b) - h @ R.mT
+
+
 def _refuse_identity(name: str, identity: bool, activation: Activation) -> None:
-    """Refuse what would not start as the identity, or, as with relu, would never leave it."""
-    if identity and activation is not linear:
+    if identity and activation is not linear:  # or, as with relu, would never leave it
         raise ValueError(f"{name} with an activation has no identity start; take init='paper'")
 
 
 def _orthonormal_parameter(stack: tuple[int, ...], rank: int, width: int) -> nn.Parameter:
-    """Return random orthonormal rows, uniformly distributed (QR of a Gaussian matrix)."""
+    # The QR of a Gaussian matrix is uniformly distributed.
     return nn.Parameter(orthonormal(torch.randn(*stack, rank, width)))
 
 
@@ -81,9 +90,7 @@ class LoReFT(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         R, W, b = orthonormal(self.weight), self.source, self.bias[..., None, :]
-        if self.activation is linear:
-            return h + (h @ (W - R).mT + b) @ R  # exactly h while W = R and b = 0
-        return h + (self.activation(h @ W.mT + b) - h @ R.mT) @ R
+        return h + replacement(h, R, W, b, self.activation) @ R
 
 
 class NoReFT(nn.Module):
@@ -111,14 +118,13 @@ class NoReFT(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         W2, W1, b = self.weight, self.source, self.bias[..., None, :]
-        return h + (self.activation(h @ W1.mT + b) - h @ W2.mT) @ W2
+        return h + replacement(h, W2, W1, b, self.activation) @ W2
 
 
 class DiReFT(nn.Module):
     """`h + W2ᵀ f(W1 h + b)`, W2 free (eq. 3).
 
-    Arguments as for `LoReFT`; the identity start is `W2 = 0`. pyreft calls this edit
-    `NodireftIntervention`.
+    Arguments as for `LoReFT`; the identity start is `W2 = 0`. In pyreft: `NodireftIntervention`.
     """
 
     def __init__(
@@ -144,8 +150,7 @@ class DiReFT(nn.Module):
 class OrthonormalDiReFT(nn.Module):
     """`h + Rᵀ f(Wh + b)`, rows of R orthonormal (the "direct" ablation).
 
-    Arguments as for `LoReFT`; the identity start is `W = 0, b = 0`. pyreft calls this edit
-    `DireftIntervention`.
+    Arguments as for `LoReFT`; the start is `W = 0, b = 0`. In pyreft: `DireftIntervention`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The edits of one site: a child of the module it hooks, with one leaf module per adapter."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reftune.architectures import Side
 from reftune.config import ReftConfig
+from reftune.hooking import edit_input, edit_output, full_precision
 from reftune.plan import Slots
 from reftune.planner import Planner
 from reftune.sites import Site
@@ -119,26 +120,12 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
     def _edit_output(self, owner: nn.Module, args: tuple, output: Any) -> Any:
         if self.planner.idle or self.disable_adapters or not self.reft_edits:
             return None
-        if isinstance(output, Tensor):
-            return self.edit(output)
-        if isinstance(output, tuple) and isinstance(output[0], Tensor):
-            return (self.edit(output[0]), *output[1:])
-        raise TypeError(
-            f"{type(owner).__name__} returned {type(output).__name__}: expected hidden states, "
-            "alone or first in a tuple"
-        )
+        return edit_output(owner, output, self.edit)
 
     def _edit_input(self, owner: nn.Module, args: tuple, kwargs: dict) -> tuple | None:
         if self.planner.idle or self.disable_adapters or not self.reft_edits:
             return None
-        if args:
-            return (self.edit(args[0]), *args[1:]), kwargs
-        if "hidden_states" in kwargs:
-            return args, kwargs | {"hidden_states": self.edit(kwargs["hidden_states"])}
-        raise TypeError(
-            f"{type(owner).__name__} was called with {', '.join(kwargs)}: expected hidden states "
-            "as the first argument"
-        )
+        return edit_input(owner, args, kwargs, self.edit)
 
     def edit(self, hidden: Tensor) -> Tensor:
         """Apply the active adapters in order, or each row's own one.
@@ -170,13 +157,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         if selection is None:
             return hidden
         if isinstance(selection, Slots):
-            flat = whole.reshape(-1, width)
-            # One row more, where the slots that a short prompt leaves empty write.
-            flat = torch.cat((flat, flat[:1]))
-            index = selection.index.flatten()
-            before = flat.index_select(0, index).view(*selection.index.shape, width)
-            after = self._edited(before, adapter).view(-1, width)
-            return flat.index_copy(0, index, after)[:-1].view(hidden.shape)
+            return selection.edit(whole, partial(self._edited, adapter=adapter)).view(hidden.shape)
         rows, used = self.planner.rows(adapter), selection.used
         before = whole if rows is None else whole[rows]
         if used.dim() == 4:
@@ -194,8 +175,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         """
         edit, settings = self.reft_edits[adapter], self.settings[adapter]
         dtype = next((parameter.dtype for parameter in edit.parameters()), before.dtype)
-        kind = before.device.type
-        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
+        with full_precision(before.device):
             state = before.to(dtype)
             if not settings.heads:
                 return self._dropped(edit(state), state, settings).to(before.dtype)

@@ -5,6 +5,7 @@ that it compiles into one graph. `reftune.planner` calls it once per forward pas
 layer reads the result.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,22 @@ class Slots:
 
     def rows(self, rows: Tensor) -> "Slots":
         return Slots(self.index[rows])
+
+    def edit(self, hidden: Tensor, edit: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return hidden states `(batch, length, width)` in which the slots' tokens are edited.
+
+        Args:
+            hidden: is not changed.
+            edit: maps states `(*index.shape, width)` to new ones of the same shape.
+        """
+        width = hidden.shape[-1]
+        flat = hidden.reshape(-1, width)
+        # One row more, where the slots that a short prompt leaves empty write.
+        flat = torch.cat((flat, flat[:1]))
+        index = self.index.flatten()
+        before = flat.index_select(0, index).view(*self.index.shape, width)
+        after = edit(before).view(-1, width)
+        return flat.index_copy(0, index, after)[:-1].view(hidden.shape)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""What hooks do on either side of a module: find the hidden states, and put edited ones back."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Edit = Callable[[Tensor], Tensor]
+
+
+def edit_output(owner: nn.Module, output: Any, edit: Edit) -> Any:
+    """Return what a module gave, with its hidden states edited.
+
+    Raises:
+        TypeError: it gave no hidden states, alone or first in a tuple.
+    """
+    if isinstance(output, Tensor):
+        return edit(output)
+    if isinstance(output, tuple) and isinstance(output[0], Tensor):
+        return (edit(output[0]), *output[1:])
+    raise TypeError(
+        f"{type(owner).__name__} returned {type(output).__name__}: expected hidden states, "
+        "alone or first in a tuple"
+    )
+
+
+def edit_input(owner: nn.Module, args: tuple, kwargs: dict, edit: Edit) -> tuple[tuple, dict]:
+    """Return what a module is called with, with its hidden states edited.
+
+    Raises:
+        TypeError: it is called without hidden states as its first argument.
+    """
+    if args:
+        return (edit(args[0]), *args[1:]), kwargs
+    if "hidden_states" in kwargs:
+        return args, kwargs | {"hidden_states": edit(kwargs["hidden_states"])}
+    raise TypeError(
+        f"{type(owner).__name__} was called with {', '.join(kwargs)}: expected hidden states "
+        "as the first argument"
+    )
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Switch autocast off: an edit computes in the dtype of its matrices."""
+    kind = device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)

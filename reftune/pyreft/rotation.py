@@ -1,0 +1,41 @@
+"""R by pyreft's name: the layer whose weight has orthonormal columns, in the library's chart."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from reftune.orthonormal import orthonormal
+
+
+class LowRankRotateLayer(nn.Module):
+    """`x @ weight`, with a weight `(n, m)`, n > m, whose columns start orthonormal."""
+
+    def __init__(self, n: int, m: int, init_orth: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(int(n), int(m)))
+        if init_orth:
+            nn.init.orthogonal_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(self.weight.dtype) @ self.weight
+
+
+class _OrthonormalColumns(nn.Module):
+    """The library's chart of R, as a parametrization of a weight `(width, rank)`."""
+
+    def forward(self, free: Tensor) -> Tensor:
+        return orthonormal(free.mT).mT
+
+    def right_inverse(self, columns: Tensor) -> Tensor:
+        return columns
+
+
+def with_orthonormal_columns(layer: LowRankRotateLayer) -> LowRankRotateLayer:
+    """Keep the columns of a layer's weight orthonormal while it is trained.
+
+    It takes the place of `torch.nn.utils.parametrizations.orthogonal`, which pyreft uses, and costs
+    no matrix of width × width. The trained tensor has the same name,
+    `parametrizations.weight.original`.
+    """
+    parametrize.register_parametrization(layer, "weight", _OrthonormalColumns())
+    return layer

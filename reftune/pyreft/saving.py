@@ -1,0 +1,1 @@
+"""Between a `ReftModel` and a checkpoint of pyreft's."""
