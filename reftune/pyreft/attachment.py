@@ -63,6 +63,16 @@ class Attachment:
         ]
         weakref.finalize(self, _remove, handles)
 
+    def config_of(self, interventions: Interventions) -> ReftConfig:
+        """Return a config for the same places with other interventions of the same keys."""
+        places = self.representations.items()
+        return ReftConfig(
+            representations=[
+                one._replace(intervention=interventions[key], intervention_type=None)
+                for key, one in places
+            ]
+        )
+
     @contextmanager
     def running(self, call: Call) -> Iterator[None]:
         """Edit what the model computes within the block."""

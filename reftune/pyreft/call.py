@@ -18,7 +18,7 @@ from reftune.plan import Slots
 from reftune.prompts import Inputs, Kind
 from reftune.pyreft.locations import Places, spread
 
-EVERYTHING = "everything"
+EVERYTHING = "everything"  # instead of slots
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Call:
     def subspaces_of(self, index: int, rows: int) -> Any:
         """Return the subspaces of an intervention for each of the rows that there are now."""
         given = self.subspaces[index]
-        if given is None or not len(given) or rows % len(given):
+        if not isinstance(given, list | tuple) or not given or rows % len(given):
             return given
         return [one for one in given for _ in range(rows // len(given))]
 

@@ -24,7 +24,7 @@ from reftune.pyreft.bases import (
     SourcelessIntervention,
     TrainableIntervention,
 )
-from reftune.pyreft.rotation import LowRankRotateLayer, with_orthonormal_columns
+from reftune.pyreft.rotation import LowRankRotateLayer, is_orthonormal, with_orthonormal_columns
 
 
 class Source(nn.Linear):
@@ -47,7 +47,8 @@ class ReftIntervention(
         kwargs: `add_bias` of the two with a `proj_layer`; whatever else pyreft's scripts pass.
 
     Raises:
-        ValueError: the width or the rank is missing, or the rank is greater than the width.
+        ValueError: the width or the rank is missing, the rank is greater than the width, or there is
+            no such activation.
     """
 
     def __init__(self, **kwargs: Any):
@@ -61,7 +62,13 @@ class ReftIntervention(
         self.width, self.rank = int(width), int(rank)
         self.dropout = nn.Dropout(kwargs.get("dropout") or 0.0)
         name = kwargs.get("act_fn")
+        if name is not None and name not in ACT2FN:
+            raise ValueError(
+                f"act_fn={name!r}: expected the name of a transformers activation such as 'relu'"
+            )
         self.act_fn = linear if name in (None, "linear") else ACT2FN[name]
+        # What the tensors do not tell, for the config of a checkpoint.
+        self.arguments = {"act_fn": name, "dropout": self.dropout.p}
 
     def coefficients(self, h: Tensor, R: Tensor) -> Tensor:
         """Return `(batch, positions, rank)`: how far `h` moves along the rows of R `(rank, d)`."""
@@ -132,6 +139,10 @@ class _Rotated(ReftIntervention):
                 f"a rotation {tuple(columns.shape)}: expected ({self.width}, {self.rank})"
             )
         before: Any = self.rotate_layer.weight
+        if before.shape == columns.shape and is_orthonormal(self.rotate_layer):
+            with torch.no_grad():
+                self.rotate_layer.weight = columns.to(before)  # an optimizer keeps its tensor
+            return
         self.rank = columns.shape[1]
         layer = LowRankRotateLayer(self.width, self.rank, init_orth=False)
         layer.weight = nn.Parameter(columns.detach().clone().to(before))
@@ -163,22 +174,33 @@ class LoreftIntervention(_Rotated):
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return `weight` (r, d), `bias` (r,) and `rotate_layer` (d, r), as pyreft keeps them.
 
-        As part of a larger module's state, its tensors have torch's names instead.
+        A subclass's own tensors, which pyreft would forget, come after them. As part of a larger
+        module's state, all have torch's names instead.
         """
+        state = super().state_dict(*args, **kwargs)
         if args or kwargs:
-            return super().state_dict(*args, **kwargs)
-        state = OrderedDict(self.learned_source.state_dict())
-        state["rotate_layer"] = self.rows().detach().mT.contiguous()
-        return state
+            return state
+        own = OrderedDict(self.learned_source.state_dict())
+        own["rotate_layer"] = self.rows().detach().mT.contiguous()
+        return OrderedDict(own, **{name: state[name] for name in state if _is_further(name)})
 
     def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         """Take over what `state_dict` gave, or pyreft's."""
         if "rotate_layer" not in state_dict:
             return super().load_state_dict(state_dict, *args, **kwargs)
         own = {name: state_dict[name] for name in ("weight", "bias") if name in state_dict}
-        result = self.learned_source.load_state_dict(own)
+        self.learned_source.load_state_dict(own)
         self.set_rotation(state_dict["rotate_layer"])
-        return result
+        known = {name for name in super().state_dict() if _is_further(name)}
+        return super().load_state_dict(
+            {name: state_dict[name] for name in known & set(state_dict)}, strict=False
+        )
+
+
+def _is_further(name: str) -> bool:
+    """Say whether a tensor is of a subclass of `LoreftIntervention`."""
+    known = ("rotate_layer", "learned_source", "embed_dim", "interchange_dim")
+    return not name.startswith(known)
 
 
 class NoreftIntervention(_Projected):

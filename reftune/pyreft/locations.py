@@ -11,7 +11,7 @@ without sources:
 Positions are columns of the batch as it is given, padding included.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def read_locations(unit_locations: Any, count: int) -> Places:
         if len(given) != 2:
             raise ValueError(f"unit_locations {given!r}: expected (None, places)")
         given = given[1]
-    given = given.tolist() if isinstance(given, Tensor) else given
+    given = _lists(given)
     if given is None:
         return [None] * count
     if isinstance(given, int):
@@ -59,6 +59,13 @@ def read_locations(unit_locations: Any, count: int) -> Places:
             "batch × positions for each"
         )
     return [None if one is None else _places(one, index) for index, one in enumerate(given)]
+
+
+def _lists(given: Any) -> Any:
+    """Return nested lists without tensors or arrays in them."""
+    if hasattr(given, "tolist"):
+        return given.tolist()
+    return [_lists(one) for one in given] if isinstance(given, list | tuple) else given
 
 
 def _is_pair(given: Any) -> bool:
@@ -95,7 +102,8 @@ def read_subspaces(subspaces: Any, count: int, rows: int) -> list[Any]:
     """Return the subspaces of every intervention: one list of indices per row, or `None` for all.
 
     Args:
-        subspaces: `None`, an int or a list of ints for all, or one entry for each intervention.
+        subspaces: `None`, an int or a list of ints for all, or one entry for each intervention:
+            lists of indices, or whatever an intervention of one's own understands.
         count: number of interventions.
         rows: number of rows of the batch.
 
@@ -107,7 +115,7 @@ def read_subspaces(subspaces: Any, count: int, rows: int) -> list[Any]:
         return [None] * count
     if isinstance(subspaces, int):
         subspaces = [subspaces]
-    if not isinstance(subspaces, Sequence) or not subspaces:
+    if not isinstance(subspaces, list | tuple) or not subspaces:
         raise ValueError(f"subspaces={subspaces!r}: expected interventions × batch × indices")
     if all(isinstance(index, int) for index in subspaces):
         return [[list(subspaces)] * rows] * count

@@ -6,13 +6,11 @@ only within a call of the `ReftModel`, and in the backward pass of one, where a 
 runs again. The hooks go with the `ReftModel`.
 """
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 from reftune.anatomy import Anatomy
 from reftune.pyreft import saving
@@ -20,23 +18,8 @@ from reftune.pyreft.attachment import Attachment
 from reftune.pyreft.call import Call
 from reftune.pyreft.config import ReftConfig
 from reftune.pyreft.locations import read_locations, read_subspaces
+from reftune.pyreft.outputs import IntervenableModelOutput
 from reftune.pyreft.trained_parts import TrainedParts
-
-
-@dataclass
-class IntervenableModelOutput(ModelOutput):
-    """What a call with `return_dict=True` returns."""
-
-    original_outputs: Any = None
-    intervened_outputs: Any = None
-    collected_activations: Any = None
-
-
-class TaskType(StrEnum):
-    """The kinds of tasks that pyreft names."""
-
-    SEQ_CLS = "SEQ_CLS"
-    CAUSAL_LM = "CAUSAL_LM"
 
 
 class ReftModel(TrainedParts):
@@ -58,6 +41,8 @@ class ReftModel(TrainedParts):
 
     def __init__(self, config: Any, model: nn.Module, **kwargs: Any):
         super().__init__()
+        if kwargs.get("as_adaptor"):
+            raise ValueError("as_adaptor=True: expected interventions on hidden states alone")
         if isinstance(config, Mapping | list):
             config = ReftConfig(representations=config)
         self.config: ReftConfig = config
@@ -145,12 +130,24 @@ class ReftModel(TrainedParts):
         generate: Any = self.model.generate
         original = generate(**base, **kwargs) if output_original_output else None
         root: Any = Anatomy(self.model).root
-        shown = base.get("input_ids", base.get("inputs_embeds"))
+        shown = next(
+            (base[n] for n in ("input_ids", "inputs_embeds") if base.get(n) is not None), None
+        )
         if shown is not None and not root.config.is_encoder_decoder:
             call.length = shown.shape[1]
         with self._attachment.running(call), call.watching(root):
             outputs = generate(**base, **kwargs)
         return self._returned(call, original, outputs, None)
+
+    def __deepcopy__(self, memo: dict) -> "ReftModel":
+        # The hooks of a copied model are still those of this one.
+        copied = copy.deepcopy(self.model, memo)
+        trained = [parameter.requires_grad for parameter in copied.parameters()]
+        config = self._attachment.config_of(copy.deepcopy(self.interventions, memo))
+        reft_model = type(self)(config, copied)
+        for parameter, wanted in zip(copied.parameters(), trained, strict=True):
+            parameter.requires_grad_(wanted)
+        return reft_model.train(self.training)
 
     def _call(
         self, base: Mapping[str, Any], unit_locations: Any, subspaces: Any, extra: dict | None
@@ -177,7 +174,7 @@ class ReftModel(TrainedParts):
         include_model: bool = False,
     ) -> None:
         """Write a folder in pyreft's format; see `reftune.pyreft.saving.save`."""
-        saving.save(self, save_directory, include_model=include_model)
+        saving.save(self._attachment, self.model, save_directory, include_model)
         if save_to_hf_hub:
             saving.upload(save_directory, hf_repo_name)
 
@@ -197,23 +194,25 @@ class ReftModel(TrainedParts):
             FileNotFoundError: there is no such folder or repository.
             ValueError: the checkpoint is malformed, or not for this model. Nothing is attached.
         """
-        checkpoint = saving.read(load_directory, local_directory, from_huggingface_hub)
-        reft_model = ReftModel(saving.config_of(checkpoint, model), model)
-        saving.take_over(reft_model, checkpoint, include_model)
+        checkpoint = saving.read(load_directory, local_directory, include_model)
+        reft_model = ReftModel(saving.config_of(checkpoint), model)
+        states = {edit.key: edit.state for edit in checkpoint.edits}
+        where = f'"{load_directory}"'
+        saving.take_over(reft_model._attachment, model, states, checkpoint.model_state, where)
+        reft_model.set_device(model.device, set_model=False)
         return reft_model
 
     def save_intervention(self, save_directory: str, include_model: bool = True) -> None:
         """Write the tensors alone, and by default the trained parameters of the model."""
-        saving.save(self, save_directory, include_model=include_model, with_config=False)
+        saving.save(self._attachment, self.model, save_directory, include_model, with_config=False)
 
     def load_intervention(self, load_directory: str, include_model: bool = True) -> None:
-        """Read what `save_intervention` wrote into the interventions that there are.
+        """Read a folder that `save_intervention` or `save` wrote into these interventions.
 
         Raises:
             FileNotFoundError, ValueError: as `load`; nothing is changed then.
         """
-        checkpoint = saving.read(load_directory)
-        saving.take_over(self, checkpoint, include_model)
+        saving.load_into(self._attachment, self.model, load_directory, include_model)
 
 
 def get_reft_model(

@@ -1,5 +1,7 @@
 """R by pyreft's name: the layer whose weight has orthonormal columns, in the library's chart."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -39,3 +41,11 @@ def with_orthonormal_columns(layer: LowRankRotateLayer) -> LowRankRotateLayer:
     """
     parametrize.register_parametrization(layer, "weight", _OrthonormalColumns())
     return layer
+
+
+def is_orthonormal(layer: nn.Module) -> bool:
+    """Say whether a layer's weight is in the library's chart."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return False
+    charts: Any = layer.parametrizations
+    return isinstance(charts.weight[0], _OrthonormalColumns)

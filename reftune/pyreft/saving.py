@@ -1,1 +1,192 @@
-"""Between a `ReftModel` and a checkpoint of pyreft's."""
+"""Between a `ReftModel` and a checkpoint in pyreft's format."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from reftune.pyreft import interventions
+from reftune.pyreft.attachment import Attachment
+from reftune.pyreft.bases import Intervention, TrainableIntervention
+from reftune.pyreft.checkpoints import (
+    Checkpoint,
+    SavedEdit,
+    read_checkpoint,
+    read_model_state,
+    read_states,
+)
+from reftune.pyreft.config import ReftConfig, RepresentationConfig
+from reftune.pyreft.folders import CONFIG, fetch
+from reftune.pyreft.formulas import KEYS
+from reftune.pyreft.states import load_states, pyreft_state
+from reftune.pyreft.writing import checkpoint_config, write_checkpoint
+
+ARGUMENTS = "intervention_arguments"
+# The fields of a representation that are no data.
+_OBJECTS = ("intervention_type", "intervention", "source_representation")
+
+
+def save(
+    attachment: Attachment,
+    model: nn.Module,
+    folder: str,
+    include_model: bool = False,
+    with_config: bool = True,
+) -> None:
+    """Write a folder that pyreft 0.1.0 loads, whole or not at all.
+
+    Args:
+        include_model: write what is trained of the model, too.
+        with_config: write the config; pyreft's `save_intervention` does not.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    every = dict(attachment.interventions.items())
+    states = {
+        key: pyreft_state(one)
+        for key, one in every.items()
+        if isinstance(one, TrainableIntervention)
+    }
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    config = None
+    if with_config:
+        places = [
+            list(one._replace(**dict.fromkeys(_OBJECTS)))
+            for one in attachment.representations.values()
+        ]
+        sizes = [getattr(one, "interchange_dim", None) for one in every.values()]
+        config: Any = checkpoint_config(
+            places,
+            [type(one) for one in every.values()],
+            [None if size is None else int(size) for size in sizes],
+            [bool(getattr(one, "is_source_constant", True)) for one in every.values()],
+        )
+        # pyvene passes over what it does not know; without it a load forgets the activation.
+        config[ARGUMENTS] = [getattr(one, "arguments", {}) for one in every.values()]
+    write_checkpoint(folder, config, states, trained if include_model else None)
+
+
+def upload(folder: str, repo: str) -> None:
+    """Put a written folder onto the hub, into a repository that is made if there is none."""
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(repo, exist_ok=True)
+    api.upload_folder(folder_path=folder, repo_id=repo, repo_type="model")
+
+
+def read(name: str, local_directory: str | None = None, include_model: bool = False) -> Checkpoint:
+    """Read a checkpoint from a folder or the hub; see `read_checkpoint`."""
+    return read_checkpoint(fetch(name, local_directory), with_model=include_model)
+
+
+def config_of(checkpoint: Checkpoint) -> ReftConfig:
+    """Return a config with a new intervention for every edit of a checkpoint.
+
+    Raises:
+        ValueError: the class of an edit is neither pyreft's nor defined in this process.
+    """
+    return ReftConfig(
+        representations=[
+            RepresentationConfig(
+                layer=edit.layer or 0,
+                component=edit.component,
+                unit=edit.unit,
+                max_number_of_units=edit.units,
+                low_rank_dimension=None if edit.weight is None else len(edit.weight),
+                intervention=_build(edit, checkpoint),
+            )
+            for edit in checkpoint.edits
+        ]
+    )
+
+
+def take_over(
+    attachment: Attachment,
+    model: nn.Module,
+    states: dict[str, dict[str, Tensor]],
+    model_state: dict[str, Tensor],
+    where: str,
+) -> None:
+    """Put the tensors of a checkpoint into interventions and their model, all of them or none.
+
+    Raises:
+        ValueError: a tensor is missing, or does not fit.
+    """
+    own = dict(model.named_parameters())
+    for name, tensor in model_state.items():
+        if name not in own or own[name].shape != tensor.shape:
+            expected = tuple(own[name].shape) if name in own else "no such parameter"
+            raise ValueError(
+                f"{where}: the model's {name!r} is of shape {tuple(tensor.shape)}; expected "
+                f"{expected}, as {type(model).__name__} has"
+            )
+    trained = {
+        key: one
+        for key, one in attachment.interventions.items()
+        if isinstance(one, TrainableIntervention)
+    }
+    load_states(trained, states, where)
+    model.load_state_dict(model_state, strict=False)
+
+
+def load_into(attachment: Attachment, model: nn.Module, folder: str, include_model: bool) -> None:
+    """Put the tensors of a folder into the interventions that there are.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such folder, or it does not fit.
+    """
+    found = fetch(folder)
+    model_state = read_model_state(found) if include_model else {}
+    take_over(attachment, model, read_states(found), model_state, f'"{folder}"')
+
+
+def _build(edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
+    """Return an intervention for an edit, with other tensors yet."""
+    if edit.intervention in KEYS and edit.weight is not None:
+        kind: Any = getattr(interventions, edit.intervention)
+        rank, width = edit.weight.shape
+        return kind(
+            embed_dim=width,
+            low_rank_dimension=rank,
+            add_bias=edit.projection_bias is not None,
+            **_arguments(edit, checkpoint),
+        )
+    named = [one for one in _below(Intervention) if one.__name__ == edit.intervention]
+    exact = [one for one in named if one.__module__ == edit.module] or named
+    if not exact:
+        raise ValueError(
+            f'"{edit.file}" is a {edit.intervention}, which is a class of your own: expected its '
+            "definition to have run before, as nothing that a checkpoint names is imported"
+        )
+    index = checkpoint.edits.index(edit)
+    sizes = checkpoint.config.get("intervention_dimensions") or [None] * len(checkpoint.edits)
+    ranks = [
+        one[4] for one in checkpoint.config.get("representations", []) if isinstance(one, list)
+    ]
+    rank = ranks[index] if index < len(ranks) else None
+    rows = [len(tensor) for name, tensor in edit.state.items() if name in ("weight", "bias")]
+    return exact[-1](embed_dim=sizes[index], low_rank_dimension=rank or (rows or [None])[0])
+
+
+def _arguments(edit: SavedEdit, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the activation and the dropout of an edit, which only our own saves tell."""
+    every = checkpoint.config.get(ARGUMENTS)
+    index = checkpoint.edits.index(edit)
+    listed = isinstance(every, list) and index < len(every) and isinstance(every[index], dict)
+    found = every[index] if listed else {}
+    act_fn, dropout = found.get("act_fn"), found.get("dropout", 0.0)
+    if not (act_fn is None or isinstance(act_fn, str)) or not isinstance(dropout, int | float):
+        raise ValueError(
+            f'"{checkpoint.path / CONFIG}": {ARGUMENTS} of {edit.key} are {found}: expected the '
+            "name of an activation and a probability"
+        )
+    return {"act_fn": act_fn, "dropout": dropout}
+
+
+def _below(kind: type) -> Iterator[type]:
+    """Return all classes that derive from one, however far."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from _below(one)

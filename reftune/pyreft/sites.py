@@ -28,6 +28,10 @@ PARTS: dict[str, tuple[str, Side]] = {
     "key_output": ("k_proj", "output"),
     "value_output": ("v_proj", "output"),
 }
+# What scripts enter for models that pyvene does not know: by class and component, a path with a
+# place for the layer, and pyvene's name of the hook.
+OWN_COMPONENTS: dict[type, dict[str, tuple]] = {}
+INPUT_HOOK = "register_forward_pre_hook"
 ACTIVATIONS = ("act_fn", "act", "activation_fn", "activation", "intermediate_act_fn")
 
 
@@ -50,6 +54,10 @@ def find_site(model: nn.Module, representation: RepresentationConfig) -> Site:
         raise ValueError(f"unit {representation.unit!r} of component {component!r}: expected 'pos'")
     if "." in component:
         return _by_path(model, component)
+    if component in OWN_COMPONENTS.get(type(model), {}):
+        path, hook, *_ = OWN_COMPONENTS[type(model)][component]
+        path = path % representation.layer if "%s" in path else path
+        return _by_path(model, f"{path}.{'input' if hook == INPUT_HOOK else 'output'}")
     anatomy = Anatomy(model)
     index: Any = representation.layer
     [(layer, _)] = anatomy.modules(ReftConfig(layers=[index], component="block_output"))

@@ -14,6 +14,12 @@ class TrainedParts(nn.Module):
     model: nn.Module
     interventions: Interventions
 
+    def __getattr__(self, name: str) -> Any:
+        # No properties, because scripts assign them too.
+        return (
+            getattr(self.model, name) if name in ("device", "dtype") else super().__getattr__(name)
+        )
+
     def set_device(self, device: Any, set_model: bool = True) -> None:
         """Move the interventions, and the model."""
         self.interventions.to(device)
@@ -35,11 +41,11 @@ class TrainedParts(nn.Module):
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
         model: Any = self.model
-        model.gradient_checkpointing_enable(*args, **kwargs)
+        # transformers 5.2x renamed it.
+        name = "activation_checkpointing_enable"
+        getattr(model, name, model.gradient_checkpointing_enable)(*args, **kwargs)
 
-    def gradient_checkpointing_disable(self) -> None:
-        model: Any = self.model
-        model.gradient_checkpointing_disable()
+    activation_checkpointing_enable = gradient_checkpointing_enable
 
     def get_trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the interventions, and those of the model that are trained."""
