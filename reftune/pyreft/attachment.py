@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from reftune.hooking import edit_input, edit_output
+from reftune.hooking import Edit, edit_input, edit_output
 from reftune.planner import runs_backward
 from reftune.pyreft.applying import CollectIntervention, LambdaIntervention, apply
 from reftune.pyreft.call import Call
@@ -109,13 +110,30 @@ class _Run:
     def hook(self, site: Site, index: int, intervention: nn.Module) -> Any:
         """Put an intervention at its site."""
         edit = partial(self.edit, index, intervention)
+        if site.third is not None:
+            edit = partial(_edit_third, edit, site.third)
         if site.side == "output":
             return site.owner.register_forward_hook(
                 lambda owner, args, output: edit_output(owner, output, edit)
             )
+        edit = partial(_edit_in_place, edit)
         return site.owner.register_forward_pre_hook(
             lambda owner, args, kwargs: edit_input(owner, args, kwargs, edit), with_kwargs=True
         )
+
+
+def _edit_third(edit: Edit, third: int, hidden: Tensor) -> Tensor:
+    parts = list(hidden.chunk(3, dim=-1))
+    parts[third] = edit(parts[third])
+    return torch.cat(parts, dim=-1)
+
+
+def _edit_in_place(edit: Edit, hidden: Tensor) -> Tensor:
+    """Edit what goes into a module as pyvene does: others that are given it see it edited too."""
+    edited = edit(hidden)
+    if edited is hidden or (hidden.is_leaf and hidden.requires_grad):
+        return edited
+    return hidden.copy_(edited)
 
 
 def _intervention_of(one: RepresentationConfig, kind: Any, site: Site) -> nn.Module:

@@ -32,15 +32,24 @@ PARTS: dict[str, tuple[str, Side]] = {
 # place for the layer, and pyvene's name of the hook.
 OWN_COMPONENTS: dict[type, dict[str, tuple]] = {}
 INPUT_HOOK = "register_forward_pre_hook"
+THIRDS = ("q_proj", "k_proj", "v_proj")
 ACTIVATIONS = ("act_fn", "act", "activation_fn", "activation", "intermediate_act_fn")
 
 
 class Site(NamedTuple):
-    """An edited tensor: what comes out of a module or goes into it, and its width if known."""
+    """An edited tensor.
+
+    Args:
+        owner: the module that it comes out of or goes into.
+        side: which of the two.
+        width: of the edited states, `None` if it is not known.
+        third: which third of the last dimension they are, `None` for all of it.
+    """
 
     owner: nn.Module
     side: Side
     width: int | None
+    third: int | None = None
 
 
 def find_site(model: nn.Module, representation: RepresentationConfig) -> Site:
@@ -69,6 +78,10 @@ def find_site(model: nn.Module, representation: RepresentationConfig) -> Site:
             "dotted path such as 'model.layers[8].output'"
         )
     part, side = PARTS[component]
+    fused = join(layer, anatomy.stack("").attention.rpartition(".")[0], "c_attn")
+    if part in THIRDS and anatomy.has(fused):  # GPT-2 has queries, keys and values in one
+        owner = anatomy.root.get_submodule(fused)
+        return Site(owner, side, anatomy.shape[0], THIRDS.index(part))
     path = join(layer, _part(anatomy, layer, anatomy.stack(""), part))
     if path == layer:
         raise ValueError(
