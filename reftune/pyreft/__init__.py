@@ -1,6 +1,7 @@
 """pyreft's names on reftune: scripts, notebooks and checkpoints written for it run unchanged.
 
-`import reftune.pyreft as pyreft`, or `reftune pyreft SCRIPT.py` for code that imports pyreft itself.
+`import reftune.pyreft as pyreft`; or, for code that imports pyreft itself, `reftune pyreft SCRIPT`
+and `install()`.
 """
 
 from reftune.pyreft.bases import (
@@ -9,7 +10,15 @@ from reftune.pyreft.bases import (
     SourcelessIntervention,
     TrainableIntervention,
 )
+from reftune.pyreft.collators import ReftDataCollator, ReftRewardCollator
 from reftune.pyreft.config import ReftConfig
+from reftune.pyreft.data_modules import (
+    make_last_position_supervised_chat_data_module,
+    make_last_position_supervised_data_module,
+    make_multiple_position_supervised_data_module,
+)
+from reftune.pyreft.datasets import ReftDataset, ReftRawDataset
+from reftune.pyreft.installing import install, load_ipython_extension, uninstall
 from reftune.pyreft.interventions import (
     ConsreftIntervention,
     DireftIntervention,
@@ -18,5 +27,58 @@ from reftune.pyreft.interventions import (
     NodireftIntervention,
     NoreftIntervention,
 )
-from reftune.pyreft.model import ReftModel, TaskType, get_reft_model
+from reftune.pyreft.model import ReftModel, get_reft_model
+from reftune.pyreft.positions import get_intervention_locations, parse_positions
+from reftune.pyreft.preference_datasets import ReftPreferenceDataset, ReftRewardDataset
 from reftune.pyreft.rotation import LowRankRotateLayer
+from reftune.pyreft.supervised_datasets import (
+    ReftClassificationDataset,
+    ReftGenerationDataset,
+    ReftSupervisedDataset,
+)
+from reftune.pyreft.tasks import TaskType
+from reftune.pyreft.trainers import (
+    ReftTrainer,
+    ReftTrainerForCausalLM,
+    ReftTrainerForCausalLMDistributed,
+    ReftTrainerForSequenceClassification,
+)
+
+__all__ = [
+    "ConsreftIntervention",
+    "ConstantSourceIntervention",
+    "DireftIntervention",
+    "DistributedRepresentationIntervention",
+    "LobireftIntervention",
+    "LoreftIntervention",
+    "LowRankRotateLayer",
+    "NodireftIntervention",
+    "NoreftIntervention",
+    "ReftClassificationDataset",
+    "ReftConfig",
+    "ReftDataCollator",
+    "ReftDataset",
+    "ReftGenerationDataset",
+    "ReftModel",
+    "ReftPreferenceDataset",
+    "ReftRawDataset",
+    "ReftRewardCollator",
+    "ReftRewardDataset",
+    "ReftSupervisedDataset",
+    "ReftTrainer",
+    "ReftTrainerForCausalLM",
+    "ReftTrainerForCausalLMDistributed",
+    "ReftTrainerForSequenceClassification",
+    "SourcelessIntervention",
+    "TaskType",
+    "TrainableIntervention",
+    "get_intervention_locations",
+    "get_reft_model",
+    "install",
+    "load_ipython_extension",
+    "make_last_position_supervised_chat_data_module",
+    "make_last_position_supervised_data_module",
+    "make_multiple_position_supervised_data_module",
+    "parse_positions",
+    "uninstall",
+]
