@@ -6,11 +6,20 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "reftune"
 LAYERS = [
     {"orthonormal", "interventions", "positions", "architectures", "assets", "emoji_text"},
-    {"config", "plan", "prompts", "anatomy", "sites", "generate_call", "planner", "building", "hooking"},
+    {
+        "config",
+        "plan",
+        "prompts",
+        "anatomy",
+        "sites",
+        "generate_call",
+        "planner",
+        "building",
+        "hooking",
+    },
     {"layer", "attached", "tuner", "data", "rendering", "encoding", "collation", "__init__"},
     {"training_log", "output_folder", "stopping", "training", "answers_file", "generation", "demo"},
-    {"pyreft"},
-    {"cli", "__main__"},
+    {"cli", "pyreft", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -1,4 +1,4 @@
-"""`ReftModel` against the same edits written out: hooks that edit one row and position at a time."""
+"""`ReftModel` against the same edits written out: hooks for one row and position at a time."""
 
 import copy
 import gc

@@ -10,15 +10,21 @@ from reftune.pyreft.bases import (
     SourcelessIntervention,
     TrainableIntervention,
 )
-from reftune.pyreft.collators import ReftDataCollator, ReftRewardCollator
 from reftune.pyreft.config import ReftConfig
-from reftune.pyreft.data_modules import (
+from reftune.pyreft.data.collators import ReftDataCollator, ReftRewardCollator
+from reftune.pyreft.data.data_modules import (
     make_last_position_supervised_chat_data_module,
     make_last_position_supervised_data_module,
     make_multiple_position_supervised_data_module,
 )
-from reftune.pyreft.datasets import ReftDataset, ReftRawDataset
-from reftune.pyreft.installing import install, load_ipython_extension, uninstall
+from reftune.pyreft.data.datasets import ReftDataset, ReftRawDataset
+from reftune.pyreft.data.positions import get_intervention_locations, parse_positions
+from reftune.pyreft.data.preference_datasets import ReftPreferenceDataset, ReftRewardDataset
+from reftune.pyreft.data.supervised_datasets import (
+    ReftClassificationDataset,
+    ReftGenerationDataset,
+    ReftSupervisedDataset,
+)
 from reftune.pyreft.interventions import (
     ConsreftIntervention,
     DireftIntervention,
@@ -28,14 +34,8 @@ from reftune.pyreft.interventions import (
     NoreftIntervention,
 )
 from reftune.pyreft.model import ReftModel, get_reft_model
-from reftune.pyreft.positions import get_intervention_locations, parse_positions
-from reftune.pyreft.preference_datasets import ReftPreferenceDataset, ReftRewardDataset
 from reftune.pyreft.rotation import LowRankRotateLayer
-from reftune.pyreft.supervised_datasets import (
-    ReftClassificationDataset,
-    ReftGenerationDataset,
-    ReftSupervisedDataset,
-)
+from reftune.pyreft.scripts.installing import install, load_ipython_extension, uninstall
 from reftune.pyreft.tasks import TaskType
 from reftune.pyreft.trainers import (
     ReftTrainer,

@@ -47,8 +47,7 @@ class ReftIntervention(
         kwargs: `add_bias` of the two with a `proj_layer`; whatever else pyreft's scripts pass.
 
     Raises:
-        ValueError: the width or the rank is missing, the rank is greater than the width, or there is
-            no such activation.
+        ValueError: there is no such activation, no width or rank, or the rank is the greater one.
     """
 
     def __init__(self, **kwargs: Any):

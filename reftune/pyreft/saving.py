@@ -77,8 +77,20 @@ def upload(folder: str, repo: str) -> None:
 
 
 def read(name: str, local_directory: str | None = None, include_model: bool = False) -> Checkpoint:
-    """Read a checkpoint from a folder or the hub; see `read_checkpoint`."""
-    return read_checkpoint(fetch(name, local_directory), with_model=include_model)
+    """Read a checkpoint from a folder or the hub; see `read_checkpoint`.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is malformed.
+    """
+    folder = fetch(name, local_directory)
+    try:
+        return read_checkpoint(folder, with_model=include_model)
+    except ValueError as error:
+        if any(folder.rglob(CONFIG)):
+            raise
+        raise ValueError(
+            f"{error}; or make the model with get_reft_model, and use its load_intervention"
+        ) from error
 
 
 def config_of(checkpoint: Checkpoint) -> ReftConfig:

@@ -1,0 +1,1 @@
+"""From texts to batches with `intervention_locations`: data sets, modules and collators."""
