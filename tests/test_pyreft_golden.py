@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reftune import pyreft
-from reftune.pyreft.positions import get_intervention_locations
+from reftune.pyreft.data.positions import get_intervention_locations
 from tests.pyreft_golden import (
     CASES,
     CHECKPOINTS,

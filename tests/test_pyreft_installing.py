@@ -45,11 +45,11 @@ def test_pyreft_means_ours_by_every_one_of_its_module_names() -> None:
 
 def test_a_module_of_ours_is_not_loaded_a_second_time_under_pyrefts_name() -> None:
     with installed():
-        import pyreft.model
         import pyreft.locations
+        import pyreft.model
 
         assert pyreft.model is model
-        assert sys.modules["pyreft.locations"] is sys.modules["reftune.pyreft.data.positions"]
+        assert sys.modules["pyreft.locations"] is sys.modules["reftune.pyreft.locations"]
 
 
 def test_star_imports_bring_the_public_names() -> None:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from reftune.cli import chat, demo, generate, info, train
+from reftune.cli import chat, convert, demo, generate, info, pyreft, train
 from reftune.cli.console import note
 
 COMMANDS = {
@@ -20,6 +20,8 @@ COMMANDS = {
     "generate": (generate, "answer many prompts, with or without an adapter"),
     "chat": (chat, "talk to a model in the terminal"),
     "info": (info, "tell what an adapter is"),
+    "convert": (convert, "turn a checkpoint of pyreft into an adapter, or back"),
+    "pyreft": (pyreft, "run a script or a notebook that was written for pyreft"),
 }
 EXAMPLES = """\
 examples:

@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from reftune.anatomy import Anatomy
-from reftune.pyreft import saving
 from reftune.pyreft.attachment import Attachment
 from reftune.pyreft.call import Call
+from reftune.pyreft.checkpoints import saving
 from reftune.pyreft.config import ReftConfig
 from reftune.pyreft.locations import read_locations, read_subspaces
 from reftune.pyreft.outputs import IntervenableModelOutput
@@ -173,7 +173,7 @@ class ReftModel(TrainedParts):
         hf_repo_name: str = "my-awesome-model",
         include_model: bool = False,
     ) -> None:
-        """Write a folder in pyreft's format; see `reftune.pyreft.saving.save`."""
+        """Write a folder in pyreft's format; see `reftune.pyreft.checkpoints.saving.save`."""
         saving.save(self._attachment, self.model, save_directory, include_model)
         if save_to_hf_hub:
             saving.upload(save_directory, hf_repo_name)

@@ -22,19 +22,24 @@ class LowRankRotateLayer(nn.Module):
         return x.to(self.weight.dtype) @ self.weight
 
 
-class _OrthonormalColumns(nn.Module):
-    """The library's chart of R, as a parametrization of a weight `(width, rank)`.
+def free_matrix(columns: Tensor) -> Tensor:
+    """Return what orthonormal columns `(width, rank)` are trained as, in the library's chart.
 
     The chart does not feel the length of its matrix, but its derivative does: columns of length ½
     turn twice as far at a step. So do those of torch's Householder reflectors, with which pyreft's
     learning rates were found.
     """
+    return columns / 2
+
+
+class _OrthonormalColumns(nn.Module):
+    """The library's chart of R, as a parametrization of a weight `(width, rank)`."""
 
     def forward(self, free: Tensor) -> Tensor:
         return orthonormal(free.mT).mT
 
     def right_inverse(self, columns: Tensor) -> Tensor:
-        return columns / 2
+        return free_matrix(columns)
 
 
 def with_orthonormal_columns(layer: LowRankRotateLayer) -> LowRankRotateLayer:

@@ -13,8 +13,8 @@ from transformers import Trainer
 from transformers.trainer_pt_utils import nested_detach
 from transformers.utils import logging
 
+from reftune.pyreft.checkpoints.folders import TRAINER_FOLDER
 from reftune.pyreft.config import ReftConfig
-from reftune.pyreft.folders import TRAINER_FOLDER
 from reftune.pyreft.model import ReftModel
 from reftune.pyreft.scripts.moved_arguments import settle_tokenizer
 from reftune.pyreft.training_steps import accept_less, classification_loss, run_edited

@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from reftune.pyreft import interventions
 from reftune.pyreft.attachment import Attachment
 from reftune.pyreft.bases import Intervention, TrainableIntervention
-from reftune.pyreft.checkpoints import (
+from reftune.pyreft.checkpoints.folders import CONFIG, fetch
+from reftune.pyreft.checkpoints.formulas import KEYS
+from reftune.pyreft.checkpoints.reading import (
     Checkpoint,
     SavedEdit,
     read_checkpoint,
     read_model_state,
     read_states,
 )
+from reftune.pyreft.checkpoints.states import load_states, pyreft_state
+from reftune.pyreft.checkpoints.writing import checkpoint_config, write_checkpoint
 from reftune.pyreft.config import ReftConfig, RepresentationConfig
-from reftune.pyreft.folders import CONFIG, fetch
-from reftune.pyreft.formulas import KEYS
-from reftune.pyreft.states import load_states, pyreft_state
-from reftune.pyreft.writing import checkpoint_config, write_checkpoint
 
 ARGUMENTS = "intervention_arguments"
 # The fields of a representation that are no data.

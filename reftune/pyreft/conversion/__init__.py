@@ -1,0 +1,1 @@
+"""Turning checkpoints of pyreft into adapters of reftune, and back."""
