@@ -39,25 +39,39 @@ class ZeroIntervention(ConstantSourceIntervention, LocalistRepresentationInterve
         return torch.zeros_like(base)
 
 
-class AdditionIntervention(BasisAgnosticIntervention, LocalistRepresentationIntervention):
+class _WithConstant(Intervention, LocalistRepresentationIntervention):
+    """Those that need a `source_representation`."""
+
+    def constant(self) -> Tensor:
+        """Return it.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.source_representation is None:
+            raise ValueError(f"{type(self).__name__}: expected a source_representation")
+        return self.source_representation
+
+
+class AdditionIntervention(_WithConstant):
     """A constant, `source_representation`, is added."""
 
     def forward(self, base: Tensor, source: Any = None, subspaces: Any = None) -> Tensor:
-        return base + self.source_representation
+        return base + self.constant()
 
 
-class SubtractionIntervention(BasisAgnosticIntervention, LocalistRepresentationIntervention):
+class SubtractionIntervention(_WithConstant):
     """A constant, `source_representation`, is subtracted."""
 
     def forward(self, base: Tensor, source: Any = None, subspaces: Any = None) -> Tensor:
-        return base - self.source_representation
+        return base - self.constant()
 
 
-class VanillaIntervention(Intervention, LocalistRepresentationIntervention):
+class VanillaIntervention(_WithConstant):
     """A constant, `source_representation`, takes the place of the hidden states."""
 
     def forward(self, base: Tensor, source: Any = None, subspaces: Any = None) -> Tensor:
-        return torch.zeros_like(base) + self.source_representation
+        return torch.zeros_like(base) + self.constant()
 
 
 __all__ = [

@@ -1,6 +1,7 @@
 """Between a `ReftModel` and a checkpoint in pyreft's format."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -107,9 +108,9 @@ def config_of(checkpoint: Checkpoint) -> ReftConfig:
                 unit=edit.unit,
                 max_number_of_units=edit.units,
                 low_rank_dimension=None if edit.weight is None else len(edit.weight),
-                intervention=_build(edit, checkpoint),
+                intervention=_build(index, edit, checkpoint),
             )
-            for edit in checkpoint.edits
+            for index, edit in enumerate(checkpoint.edits)
         ]
     )
 
@@ -154,8 +155,9 @@ def load_into(attachment: Attachment, model: nn.Module, folder: str, include_mod
     take_over(attachment, model, read_states(found), model_state, f'"{folder}"')
 
 
-def _build(edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
+def _build(index: int, edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
     """Return an intervention for an edit, with other tensors yet."""
+    config = checkpoint.config
     if edit.intervention in KEYS and edit.weight is not None:
         kind: Any = getattr(interventions, edit.intervention)
         rank, width = edit.weight.shape
@@ -163,7 +165,7 @@ def _build(edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
             embed_dim=width,
             low_rank_dimension=rank,
             add_bias=edit.projection_bias is not None,
-            **_arguments(edit, checkpoint),
+            **_arguments(_listed(config, ARGUMENTS, index), edit, checkpoint.path),
         )
     named = [one for one in _below(Intervention) if one.__name__ == edit.intervention]
     exact = [one for one in named if one.__module__ == edit.module] or named
@@ -172,27 +174,28 @@ def _build(edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
             f'"{edit.file}" is a {edit.intervention}, which is a class of your own: expected its '
             "definition to have run before, as nothing that a checkpoint names is imported"
         )
-    index = checkpoint.edits.index(edit)
-    sizes = checkpoint.config.get("intervention_dimensions") or [None] * len(checkpoint.edits)
-    ranks = [
-        one[4] for one in checkpoint.config.get("representations", []) if isinstance(one, list)
-    ]
-    rank = ranks[index] if index < len(ranks) else None
-    rows = [len(tensor) for name, tensor in edit.state.items() if name in ("weight", "bias")]
-    return exact[-1](embed_dim=sizes[index], low_rank_dimension=rank or (rows or [None])[0])
+    width = _listed(config, "intervention_dimensions", index)
+    values = _listed(config, "representations", index)
+    fields = dict(zip(RepresentationConfig._fields, values or (), strict=False))
+    # Where the config does not say it, LoReFT's own tensors do.
+    rank = fields.get("low_rank_dimension") or next(map(len, edit.state.values()), None)
+    return exact[-1](embed_dim=width, low_rank_dimension=rank)
 
 
-def _arguments(edit: SavedEdit, checkpoint: Checkpoint) -> dict[str, Any]:
+def _listed(config: dict[str, Any], name: str, index: int) -> Any:
+    """Return an entry of one of a config's lists, `None` if there is none."""
+    values = config.get(name)
+    return values[index] if isinstance(values, list) and index < len(values) else None
+
+
+def _arguments(given: Any, edit: SavedEdit, folder: Path) -> dict[str, Any]:
     """Return the activation and the dropout of an edit, which only our own saves tell."""
-    every = checkpoint.config.get(ARGUMENTS)
-    index = checkpoint.edits.index(edit)
-    listed = isinstance(every, list) and index < len(every) and isinstance(every[index], dict)
-    found = every[index] if listed else {}
+    found = given if isinstance(given, dict) else {}
     act_fn, dropout = found.get("act_fn"), found.get("dropout", 0.0)
     if not (act_fn is None or isinstance(act_fn, str)) or not isinstance(dropout, int | float):
         raise ValueError(
-            f'"{checkpoint.path / CONFIG}": {ARGUMENTS} of {edit.key} are {found}: expected the '
-            "name of an activation and a probability"
+            f'"{folder / CONFIG}": {ARGUMENTS} of {edit.key} are {found}: expected the name of an '
+            "activation and a probability"
         )
     return {"act_fn": act_fn, "dropout": dropout}
 
