@@ -8,25 +8,21 @@ the first and for the last positions), and `h` is `(batch, *stack, positions, wi
 An edit of your own is such a class, and one line: `INTERVENTIONS["mine"] = Mine`. Its parameters
 are not those of sub-modules, and only its `forward` reads them: FSDP and ZeRO gather by module.
 
+Those with an orthonormal R are `Rotated`: their `forward` takes what `prepare` makes of R, so that
+`reftune.rotations` can compute the R of all layers at once.
+
 Formulas: ReFT, arXiv 2404.03592v3 (LoReFT eq. 2, DiReFT eq. 3, steering vectors App. B); RED,
 arXiv 2402.15179.
 """
 
 import inspect
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from reftune.formulas import Activation, folded, linear, replacement
 from reftune.orthonormal import orthonormal
-
-Activation = Callable[[Tensor], Tensor]
-
-
-def linear(x: Tensor) -> Tensor:
-    """The activation of the paper's edits: none."""
-    return x
 
 
 def _linear_parameters(
@@ -39,27 +35,29 @@ def _linear_parameters(
     return weight, bias
 
 
-def replacement(h: Tensor, R: Tensor, W: Tensor, b: Tensor, f: Activation = linear) -> Tensor:
-    """Return `f(Wh + b) − Rh`, `(..., positions, rank)`: how far `h` moves along the rows of R.
-
-    It is exactly zero while `W = R`, `b = 0` and f is linear.
-    """
-    if f is linear:
-        return h @ (W - R).mT + b
-    return f(h @ W.mT + b) - h @ R.mT
-
-
 def _refuse_identity(name: str, identity: bool, activation: Activation) -> None:
     if identity and activation is not linear:  # or, as with relu, would never leave it
         raise ValueError(f"{name} with an activation has no identity start; take init='paper'")
 
 
-def _orthonormal_parameter(stack: tuple[int, ...], rank: int, width: int) -> nn.Parameter:
-    # The QR of a Gaussian matrix is uniformly distributed.
-    return nn.Parameter(orthonormal(torch.randn(*stack, rank, width)))
+class Rotated(nn.Module):
+    """An edit whose R has orthonormal rows: those that its parameter `weight` stands for."""
+
+    def __init__(self, width: int, rank: int, stack: tuple[int, ...]):
+        super().__init__()
+        # Of a Gaussian matrix they are uniformly distributed; for their length see `orthonormal`.
+        self.weight = nn.Parameter(orthonormal(torch.randn(*stack, rank, width)) / 2)
+
+    def prepare(self, R: Tensor) -> tuple[Tensor, ...]:
+        """Return what `forward` needs of the parameters alone, besides the bias."""
+        return (R,)
+
+    def prepared(self, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what was prepared, or prepare it."""
+        return given or self.prepare(orthonormal(self.weight))
 
 
-class LoReFT(nn.Module):
+class LoReFT(Rotated):
     """`h + Rᵀ(f(Wh + b) − Rh)`, rows of R orthonormal (eq. 2), so that `R h' = f(W h + b)`.
 
     Args:
@@ -79,18 +77,20 @@ class LoReFT(nn.Module):
         identity: bool = True,
         activation: Activation = linear,
     ):
-        super().__init__()
+        super().__init__(width, rank, stack)
         _refuse_identity("LoReFT", identity, activation)
-        self.weight = _orthonormal_parameter(stack, rank, width)
         self.source, self.bias = _linear_parameters(stack, rank, width)
         self.activation = activation
         if identity:
             self.source = nn.Parameter(orthonormal(self.weight.detach()))
             nn.init.zeros_(self.bias)
 
-    def forward(self, h: Tensor) -> Tensor:
-        R, W, b = orthonormal(self.weight), self.source, self.bias[..., None, :]
-        return h + replacement(h, R, W, b, self.activation) @ R
+    def prepare(self, R: Tensor) -> tuple[Tensor, ...]:
+        return folded(self.source, R, self.activation), R
+
+    def forward(self, h: Tensor, *prepared: Tensor) -> Tensor:
+        (A, R), b = self.prepared(prepared), self.bias[..., None, :]
+        return h + replacement(h, A, R, b, self.activation) @ R
 
 
 class NoReFT(nn.Module):
@@ -118,7 +118,8 @@ class NoReFT(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         W2, W1, b = self.weight, self.source, self.bias[..., None, :]
-        return h + replacement(h, W2, W1, b, self.activation) @ W2
+        A = folded(W1, W2, self.activation)
+        return h + replacement(h, A, W2, b, self.activation) @ W2
 
 
 class DiReFT(nn.Module):
@@ -147,7 +148,7 @@ class DiReFT(nn.Module):
         return h + self.activation(h @ W1.mT + b) @ W2
 
 
-class OrthonormalDiReFT(nn.Module):
+class OrthonormalDiReFT(Rotated):
     """`h + Rᵀ f(Wh + b)`, rows of R orthonormal (the "direct" ablation).
 
     Arguments as for `LoReFT`; the start is `W = 0, b = 0`. In pyreft: `DireftIntervention`.
@@ -161,45 +162,42 @@ class OrthonormalDiReFT(nn.Module):
         identity: bool = True,
         activation: Activation = linear,
     ):
-        super().__init__()
-        self.weight = _orthonormal_parameter(stack, rank, width)
+        super().__init__(width, rank, stack)
+        _refuse_identity("orthonormal DiReFT", identity, activation)
         self.source, self.bias = _linear_parameters(stack, rank, width)
         self.activation = activation
-        _refuse_identity("orthonormal DiReFT", identity, activation)
         if identity:
             nn.init.zeros_(self.source)
             nn.init.zeros_(self.bias)
 
-    def forward(self, h: Tensor) -> Tensor:
-        R, W, b = orthonormal(self.weight), self.source, self.bias[..., None, :]
+    def forward(self, h: Tensor, *prepared: Tensor) -> Tensor:
+        (R,), W, b = self.prepared(prepared), self.source, self.bias[..., None, :]
         return h + self.activation(h @ W.mT + b) @ R
 
 
-class ConsReFT(nn.Module):
+class ConsReFT(Rotated):
     """`h + Rᵀ(b − Rh)`, rows of R orthonormal. No R and b are the identity, so it has one start."""
 
     def __init__(self, width: int, rank: int, stack: tuple[int, ...] = ()):
-        super().__init__()
-        self.weight = _orthonormal_parameter(stack, rank, width)
+        super().__init__(width, rank, stack)
         _, self.bias = _linear_parameters(stack, rank, width)
 
-    def forward(self, h: Tensor) -> Tensor:
-        R, b = orthonormal(self.weight), self.bias[..., None, :]
+    def forward(self, h: Tensor, *prepared: Tensor) -> Tensor:
+        (R,), b = self.prepared(prepared), self.bias[..., None, :]
         return h + (b - h @ R.mT) @ R
 
 
-class LobiReFT(nn.Module):
+class LobiReFT(Rotated):
     """`h + Rᵀ b`, rows of R orthonormal. The identity start is `b = 0`."""
 
     def __init__(self, width: int, rank: int, stack: tuple[int, ...] = (), identity: bool = True):
-        super().__init__()
-        self.weight = _orthonormal_parameter(stack, rank, width)
+        super().__init__(width, rank, stack)
         _, self.bias = _linear_parameters(stack, rank, width)
         if identity:
             nn.init.zeros_(self.bias)
 
-    def forward(self, h: Tensor) -> Tensor:
-        R, b = orthonormal(self.weight), self.bias[..., None, :]
+    def forward(self, h: Tensor, *prepared: Tensor) -> Tensor:
+        (R,), b = self.prepared(prepared), self.bias[..., None, :]
         return h + b @ R
 
 

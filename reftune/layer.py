@@ -69,6 +69,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
     def add(self, adapter: str, edit: nn.Module, config: ReftConfig, site: Site) -> None:
         """Take in an adapter's edit, and put it where the owner computes."""
         self.reft_edits[adapter] = edit
+        self.planner.rotations.add(adapter, edit)
         heads = tuple(config.heads or ())
         self.settings[adapter] = Settings(site, heads, config.dropout, config.dropout_on)
         self._move_adapter_to_device_of_base_layer(adapter)
@@ -88,6 +89,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
     def delete_adapter(self, adapter_name: str) -> None:
         super().delete_adapter(adapter_name)
         self.planner.where.pop(adapter_name, None)
+        self.planner.rotations.remove(adapter_name)
 
     def enable_adapters(self, enabled: bool) -> None:
         super().enable_adapters(enabled)
@@ -176,13 +178,14 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         edit, settings = self.reft_edits[adapter], self.settings[adapter]
         dtype = next((parameter.dtype for parameter in edit.parameters()), before.dtype)
         with full_precision(before.device):
-            state = before.to(dtype)
+            state, prepared = before.to(dtype), self.planner.rotations.of(edit)
             if not settings.heads:
-                return self._dropped(edit(state), state, settings).to(before.dtype)
+                after = edit(state, *prepared)
+                return self._dropped(after, state, settings).to(before.dtype)
             parts = list(state.unflatten(-1, (settings.site.heads, -1)).unbind(-2))
             # The heads become a leading dimension, as the edit's parameters have them.
             chosen = torch.stack([parts[head] for head in settings.heads], dim=-3)
-            after = self._dropped(edit(chosen), chosen, settings)
+            after = self._dropped(edit(chosen, *prepared), chosen, settings)
             parts = [part.expand(after[..., 0, :, :].shape) for part in parts]
             for place, head in enumerate(settings.heads):
                 parts[head] = after[..., place, :, :]

@@ -61,20 +61,30 @@ class Decoding:
     device: torch.device
 
 
-@dataclass(frozen=True)
 class Slots:
     """A fixed number of tokens per row, to be gathered, edited and written back.
 
+    A slot that a short prompt leaves empty repeats the first used one of the batch, in what it
+    reads and in what it writes, so that nothing has to be copied to make room for it. Only the used
+    one carries the gradient. If no slot is used, all of them write a token's own state back.
+
     Args:
         index: `(batch, slots)`, or `(batch, 2, slots)` if untied: places in the flattened
-            `(batch * length)` hidden states. A slot that a short prompt leaves empty has the place
-            after the last one.
+            `(batch * length)` hidden states; `count` where a slot is empty.
+        count: the number of places.
     """
 
-    index: Tensor
+    def __init__(self, index: Tensor, count: int):
+        self.index, self.count = index, count
+        flat = index.flatten()
+        used, order = flat < count, torch.arange(flat.numel(), device=flat.device)
+        self._some = used.any()
+        self._slot = torch.where(used, order, used.int().argmax())
+        self._place = torch.where(self._some, flat.index_select(0, self._slot), 0)
+        self._carries = torch.where(self._some, used, order == 0)[:, None]
 
     def rows(self, rows: Tensor) -> "Slots":
-        return Slots(self.index[rows])
+        return Slots(self.index[rows], self.count)
 
     def edit(self, hidden: Tensor, edit: Callable[[Tensor], Tensor]) -> Tensor:
         """Return hidden states `(batch, length, width)` in which the slots' tokens are edited.
@@ -83,14 +93,12 @@ class Slots:
             hidden: is not changed.
             edit: maps states `(*index.shape, width)` to new ones of the same shape.
         """
-        width = hidden.shape[-1]
-        flat = hidden.reshape(-1, width)
-        # One row more, where the slots that a short prompt leaves empty write.
-        flat = torch.cat((flat, flat[:1]))
-        index = self.index.flatten()
-        before = flat.index_select(0, index).view(*self.index.shape, width)
-        after = edit(before).view(-1, width)
-        return flat.index_copy(0, index, after)[:-1].view(hidden.shape)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        before = flat.index_select(0, self._place)
+        after = edit(before.view(*self.index.shape, -1)).view_as(before)
+        after = torch.where(self._some, after.index_select(0, self._slot), before)
+        after = torch.where(self._carries, after, after.detach())
+        return flat.index_copy(0, self._place, after).view(hidden.shape)
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,8 @@ def _slots(prompt: Prompt, where: Where) -> Slots:
     used = used & (columns >= 0) & (columns < prompt.length)
     row = torch.arange(prompt.batch, device=columns.device) * prompt.length
     index = columns + row.view(-1, *(1,) * (columns.dim() - 1))
-    return Slots(torch.where(used, index, prompt.batch * prompt.length))
+    count = prompt.batch * prompt.length
+    return Slots(torch.where(used, index, count), count)
 
 
 def _padded(part: Tensor, width: int) -> Tensor:

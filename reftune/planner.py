@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reftune.generate_call import GenerateCall, begin_call
 from reftune.plan import Decoding, Prompt, Selection, Where, select
 from reftune.prompts import Inputs, Kind, everything, refuse_padding
+from reftune.rotations import Rotations
 
 
 class Planner:
@@ -30,6 +31,7 @@ class Planner:
         enabled: false while the adapters are disabled.
         adapter_names: one adapter per row instead of the active ones, `"__base__"` for none.
         idle: true while the running forward pass edits nothing, whatever the adapter.
+        rotations: the orthonormal rows of the edits, for the running forward pass.
     """
 
     def __init__(self, root: nn.Module, kind: Kind):
@@ -40,6 +42,7 @@ class Planner:
         self.enabled = True
         self.adapter_names: list[str] | None = None
         self.idle = False
+        self.rotations = Rotations()
         self._inside: set[str] = set()
         self._tokens: Prompt | Decoding | None = None
         self._selections: dict[str, Selection] = {}
@@ -169,6 +172,8 @@ class Planner:
                 self._selections[adapter] = self._of_rows(selection, adapter)
         nothing = all(selection is None for selection in self._selections.values())
         self.idle = self._tokens is not None and nothing
+        if not self.idle:
+            self.rotations.prepare(self.planned())
 
     def _read(self, inputs: Inputs, prompt_mask: Tensor | None) -> Prompt | Decoding:
         if self._generation is not None:

@@ -32,7 +32,7 @@ def pair(architecture: TinyModel, seed: int = 0, **config):
                 edit = module.reft_edits["default"]
                 edit.source.mul_(4)
                 edit.bias.normal_(std=2)
-                parts = (edit.weight, edit.source, edit.bias)
+                parts = (2 * edit.weight, edit.source, edit.bias)  # they begin with length ½
                 tied = edit.weight.dim() == 2
                 chosen = [
                     Edit(*(p.detach() if tied else p.detach()[i] for p in parts)) for i in (0, 1)

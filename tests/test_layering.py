@@ -5,7 +5,15 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "reftune"
 LAYERS = [
-    {"orthonormal", "interventions", "positions", "architectures", "assets", "emoji_text"},
+    {
+        "orthonormal",
+        "formulas",
+        "interventions",
+        "positions",
+        "architectures",
+        "assets",
+        "emoji_text",
+    },
     {
         "config",
         "plan",
@@ -16,6 +24,7 @@ LAYERS = [
         "planner",
         "building",
         "hooking",
+        "rotations",
     },
     {"layer", "attached", "tuner", "data", "rendering", "encoding", "collation", "__init__"},
     {"training_log", "output_folder", "stopping", "training", "answers_file", "generation", "demo"},

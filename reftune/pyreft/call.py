@@ -131,4 +131,4 @@ def _slots(columns: Tensor, tokens: int, device: torch.device) -> Slots:
     batch = len(columns)
     index = columns + torch.arange(batch)[:, None] * tokens
     there = (columns >= 0) & (columns < tokens)
-    return Slots(torch.where(there, index, batch * tokens).to(device))
+    return Slots(torch.where(there, index, batch * tokens).to(device), batch * tokens)

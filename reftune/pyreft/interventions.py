@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from reftune.formulas import folded, linear, replacement
 from reftune.hooking import full_precision
-from reftune.interventions import linear, replacement
 from reftune.pyreft.bases import (
     DistributedRepresentationIntervention,
     SourcelessIntervention,
@@ -168,7 +168,7 @@ class LoreftIntervention(_Rotated):
         self.learned_source = Source(self.width, self.rank)
 
     def coefficients(self, h: Tensor, R: Tensor) -> Tensor:
-        return replacement(h, R, self.learned_source.weight, self.learned_source.bias, self.act_fn)
+        return _replacement(self, h, R)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return `weight` (r, d), `bias` (r,) and `rotate_layer` (d, r), as pyreft keeps them.
@@ -196,6 +196,12 @@ class LoreftIntervention(_Rotated):
         )
 
 
+def _replacement(one: Any, h: Tensor, R: Tensor) -> Tensor:
+    """Return `f(Wh + b) − Rh` of an intervention."""
+    A = folded(one.learned_source.weight, R, one.act_fn)
+    return replacement(h, A, R, one.learned_source.bias, one.act_fn)
+
+
 def _is_further(name: str) -> bool:
     """Say whether a tensor is of a subclass of `LoreftIntervention`."""
     known = ("rotate_layer", "learned_source", "embed_dim", "interchange_dim")
@@ -206,7 +212,7 @@ class NoreftIntervention(_Projected):
     """`h + W2ᵀ(f(W1 h + b) − W2 h)`: NoReFT. With `add_bias`, `W2 h` has a bias too."""
 
     def coefficients(self, h: Tensor, R: Tensor) -> Tensor:
-        moved = replacement(h, R, self.learned_source.weight, self.learned_source.bias, self.act_fn)
+        moved = _replacement(self, h, R)
         return moved if self.proj_layer.bias is None else moved - self.proj_layer.bias
 
 
