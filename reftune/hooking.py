@@ -1,4 +1,4 @@
-"""What hooks do on either side of a module: find the hidden states, and put edited ones back."""
+"""What every edit needs of the module it hooks: the hidden states found and put back, precision."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -42,7 +42,21 @@ def edit_input(owner: nn.Module, args: tuple, kwargs: dict, edit: Edit) -> tuple
     )
 
 
-def full_precision(device: torch.device) -> AbstractContextManager:
+def without_autocast(device: torch.device) -> AbstractContextManager:
     """Switch autocast off: an edit computes in the dtype of its matrices."""
     kind = device.type
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
+
+
+def keeping_precision(move: Edit) -> Edit:
+    """Return what `.to()` and `.half()` do to a tensor, but without a cast to half precision.
+
+    `torch.linalg` has no kernels for it, and orthonormal rows would not stay so.
+    """
+
+    def moved(tensor: Tensor) -> Tensor:
+        result = move(tensor)
+        half = result.dtype in (torch.float16, torch.bfloat16)
+        return tensor.to(result.device) if half and tensor.dtype != result.dtype else result
+
+    return moved

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reftune.architectures import Side
 from reftune.config import ReftConfig
-from reftune.hooking import edit_input, edit_output, full_precision
+from reftune.hooking import edit_input, edit_output, keeping_precision, without_autocast
 from reftune.plan import Slots
 from reftune.planner import Planner
 from reftune.sites import Site
@@ -107,17 +107,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
             edit.to(device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "InterventionLayer":
-        """Let `.to()` and `.half()` move the edits, but never cast them to half precision.
-
-        `torch.linalg` has no kernels for it, and orthonormal rows would not stay so.
-        """
-
-        def keep_precision(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            half = moved.dtype in (torch.float16, torch.bfloat16)
-            return tensor.to(moved.device) if half and tensor.dtype != moved.dtype else moved
-
-        return super()._apply(keep_precision, recurse)
+        return super()._apply(keeping_precision(fn), recurse)
 
     def _edit_output(self, owner: nn.Module, args: tuple, output: Any) -> Any:
         if self.planner.idle or self.disable_adapters or not self.reft_edits:
@@ -177,7 +167,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         """
         edit, settings = self.reft_edits[adapter], self.settings[adapter]
         dtype = next((parameter.dtype for parameter in edit.parameters()), before.dtype)
-        with full_precision(before.device):
+        with without_autocast(before.device):
             state, prepared = before.to(dtype), self.planner.rotations.of(edit)
             if not settings.heads:
                 after = edit(state, *prepared)

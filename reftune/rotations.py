@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from reftune.hooking import full_precision
+from reftune.hooking import without_autocast
 from reftune.interventions import Rotated
 from reftune.orthonormal import orthonormal
 
@@ -63,7 +63,7 @@ def _prepare(edits: list[Rotated]) -> Prepared:
         alike[edit.weight.shape, edit.weight.dtype, edit.weight.device].append(edit)
     prepared: Prepared = {}
     for (_, _, device), group in alike.items():
-        with full_precision(device):
+        with without_autocast(device):
             rows = orthonormal(torch.stack([edit.weight for edit in group]))
             for edit, R in zip(group, rows.unbind(), strict=True):
                 prepared[id(edit)] = edit.prepare(R)

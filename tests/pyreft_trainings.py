@@ -9,8 +9,9 @@ from transformers import TrainingArguments
 
 from reftune.pyreft.config import ReftConfig
 from reftune.pyreft.interventions import LoreftIntervention
-from reftune.pyreft.model import ReftModel, get_reft_model
+from reftune.pyreft.model import ReftModel
 from reftune.pyreft.trainers import ReftTrainerForCausalLM
+from reftune.pyreft.wrapping import get_reft_model
 from tests.tiny_models import CAUSAL, ENCODERS
 
 LLAMA = next(one for one in CAUSAL if one.name == "llama")

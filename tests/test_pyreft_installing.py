@@ -27,14 +27,15 @@ def test_pyreft_means_ours_by_every_one_of_its_module_names() -> None:
         from pyreft import dataset
         from pyreft.config import ReftConfig
         from pyreft.dataset import IGNORE_INDEX, ReftDataset, get_intervention_locations
-        from pyreft.interventions import LoreftIntervention
+        from pyreft.interventions import LoreftIntervention, SourcelessIntervention
         from pyreft.reft_trainer import ReftTrainer, make_data_collator, make_dataloader
 
         assert pyreft is reftune.pyreft
         assert pyreft.LoreftIntervention is LoreftIntervention is interventions.LoreftIntervention
+        assert SourcelessIntervention is reftune.pyreft.SourcelessIntervention
         assert pyreft.ReftConfig is ReftConfig
         assert pyreft.reft_trainer.ReftTrainer is ReftTrainer is trainers.ReftTrainer
-        assert pyreft.utils.get_reft_model is model.get_reft_model
+        assert pyreft.utils.get_reft_model is reftune.pyreft.get_reft_model
         assert pyreft.reft_model.count_parameters(torch.nn.Linear(2, 3)) == 9
         assert dataset.ReftDataset is ReftDataset
         assert IGNORE_INDEX == -100

@@ -142,13 +142,22 @@ def test_the_state_is_pyrefts_and_comes_back():
     assert other.rotate_layer.parametrizations.weight.original is trained
 
 
-def test_a_state_of_another_rank_is_taken_over():
-    made = pyreft.ConsreftIntervention(embed_dim=D, low_rank_dimension=1)
-    columns = torch.linalg.qr(torch.randn(D, 2)).Q
-    made.set_rotation(columns)
-    torch.testing.assert_close(made.rotate_layer.weight, columns)
-    with pytest.raises(ValueError, match=r"\(7, 2\): expected \(12, 2\)"):
-        made.set_rotation(torch.randn(7, 2))
+def test_a_state_of_another_shape_changes_nothing():
+    made = build(pyreft.LoreftIntervention)
+    before = made.state_dict()
+    wide = pyreft.LoreftIntervention(embed_dim=D, low_rank_dimension=2).state_dict()
+    torn = {**before, "weight": before["weight"][:, :3]}
+    for state in (wide, torn):
+        with pytest.raises((ValueError, RuntimeError), match=r"expected|mismatch"):
+            made.load_state_dict(state)
+        for name, tensor in made.state_dict().items():
+            torch.testing.assert_close(tensor, before[name])
+
+
+def test_a_cast_to_half_precision_leaves_the_matrices_alone():
+    made = build(pyreft.NodireftIntervention).to(torch.bfloat16).half()
+    assert {parameter.dtype for parameter in made.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in made.double().parameters()} == {torch.float64}
 
 
 class Scaled(pyreft.LoreftIntervention):

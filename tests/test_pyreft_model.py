@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, TextStreamer
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, TextStreamer
 
 from reftune import pyreft
 from reftune.pyreft.pyvene import CollectIntervention, InterventionOutput
@@ -339,7 +339,8 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         _, outputs = reft_model(
             {"input_ids": IDS}, unit_locations=where([[2], [3]], [[4]]), labels=IDS
         )
-        reft_model.model(IDS)  # an unedited pass in between, as of a reference
+        with torch.no_grad():
+            reft_model.model(IDS)  # an unedited pass in between, as of a reference
         outputs.loss.backward()
         return [parameter.grad for parameter in reft_model.get_trainable_parameters()]
 
@@ -443,5 +444,73 @@ def test_wrong_representations_say_what_is_wrong(fields, message):
 
 def test_an_intervention_of_another_width_says_what_is_wrong():
     one = pyreft.LoreftIntervention(embed_dim=16, low_rank_dimension=2)
-    with pytest.raises(ValueError, match=r"embed_dim=16\) at hidden states of width 32"):
-        run(wrapped({"layer": 1, "intervention": one}), unit_locations={"base": 1})
+    model = LLAMA.build()
+    with pytest.raises(ValueError, match=r"embed_dim=16\).*: expected embed_dim=32"):
+        wrapped({"layer": 1, "intervention": one}, model=model)
+    assert all(not module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("component", ["block_input", "attention_input", "attention_value_output"])
+@pytest.mark.parametrize("checkpointing", [None, {"use_reentrant": False}], ids=str)
+def test_edited_inputs_are_differentiated(component, checkpointing):
+    """In two layers, so that what the lower one edits is differentiated through the upper one."""
+    reft_model = wrapped(at(0, 0, component=component), at(1, 1, component=component)).train()
+    if checkpointing is not None:
+        reft_model.gradient_checkpointing_enable(checkpointing)
+    places = {"unit_locations": where([[2], [3]], [[4]])}
+
+    def loss() -> Tensor:
+        return reft_model({"input_ids": IDS}, labels=IDS, **places)[1].loss
+
+    loss().backward()
+    bias = next(iter(reft_model.interventions.values())).learned_source.bias
+    measured = []
+    with torch.no_grad():
+        for change in (1e-2, -1e-2):
+            bias[0] += change
+            measured.append(loss().double())
+            bias[0] -= change
+    slope = float(measured[0] - measured[1]) / 2e-2
+    assert float(bias.grad[0]) == pytest.approx(slope, rel=0.05, abs=2e-5)
+    assert abs(slope) > 2e-4
+
+
+def test_models_on_one_base_do_not_see_each_others_calls():
+    base = LLAMA.build().train()
+    first = wrapped(at(1, 0, component="attention_output"), model=base).train()
+    second = wrapped(at(1, 1, component="attention_output"), model=base).train()
+    second.gradient_checkpointing_enable()
+    first({"input_ids": IDS}, unit_locations={"base": 2}, labels=IDS)
+    second({"input_ids": IDS}, unit_locations={"base": 3}, labels=IDS)[1].loss.backward()
+    alone = wrapped(at(1, 1, component="attention_output")).train()
+    alone({"input_ids": IDS}, unit_locations={"base": 3}, labels=IDS)[1].loss.backward()
+    pairs = zip(second.get_trainable_parameters(), alone.get_trainable_parameters(), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_a_call_within_a_call_leaves_the_outer_one_as_it_was():
+    class Asking(LogitsProcessor):
+        def __call__(self, ids, scores):
+            reft_model({"input_ids": ids}, unit_locations={"base": 0})
+            return scores
+
+    reft_model = wrapped(at(1))
+    settings = {"intervene_on_prompt": False, **GREEDY}
+    asked = continuation(reft_model, logits_processor=[Asking()], **settings)
+    assert torch.equal(asked, continuation(reft_model, **settings))
+
+
+def test_an_intervention_can_be_replaced():
+    reft_model = wrapped(at(1, 0))
+    reft_model.interventions[reft_model.sorted_keys[0]] = loreft(5)
+    settings = {"unit_locations": {"base": 3}}
+    torch.testing.assert_close(run(reft_model, **settings), run(wrapped(at(1, 5)), **settings))
+
+
+def test_a_model_is_pickled_with_interventions_on_it(tmp_path):
+    reft_model = wrapped(at(1))
+    torch.save(reft_model.model, tmp_path / "model.pt")
+    loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+    with torch.no_grad():
+        assert torch.equal(loaded(IDS).logits, reft_model.model(IDS).logits)

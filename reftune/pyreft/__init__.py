@@ -33,9 +33,9 @@ from reftune.pyreft.interventions import (
     NodireftIntervention,
     NoreftIntervention,
 )
-from reftune.pyreft.model import ReftModel, get_reft_model
-from reftune.pyreft.rotation import LowRankRotateLayer
+from reftune.pyreft.model import ReftModel
 from reftune.pyreft.scripts.installing import install, load_ipython_extension, uninstall
+from reftune.pyreft.sublayers import LowRankRotateLayer
 from reftune.pyreft.tasks import TaskType
 from reftune.pyreft.trainers import (
     ReftTrainer,
@@ -43,6 +43,7 @@ from reftune.pyreft.trainers import (
     ReftTrainerForCausalLMDistributed,
     ReftTrainerForSequenceClassification,
 )
+from reftune.pyreft.wrapping import get_reft_model
 
 __all__ = [
     "ConsreftIntervention",

@@ -13,6 +13,7 @@ from reftune.hooking import Edit, edit_input, edit_output
 from reftune.planner import runs_backward
 from reftune.pyreft.applying import CollectIntervention, LambdaIntervention, apply
 from reftune.pyreft.call import Call
+from reftune.pyreft.checkpoints.key_names import keys_of
 from reftune.pyreft.config import ReftConfig, RepresentationConfig
 from reftune.pyreft.sites import Site, find_site
 
@@ -38,31 +39,32 @@ class Attachment:
         representations: where they are, by the same keys.
 
     Raises:
-        ValueError: the model has no such layer or component. Nothing is attached then.
+        ValueError: the model has no such layer or component, or the intervention is for another
+            width. Nothing is attached then.
     """
 
     def __init__(self, model: nn.Module, config: ReftConfig):
         self.interventions = Interventions()
         self.representations: dict[str, RepresentationConfig] = {}
         linked: dict[Any, nn.Module] = {}
-        sites = []
-        for one, kind in zip(config.representations, config.intervention_types, strict=True):
+        sites: list[Site] = []
+        places = [one[:4] for one in config.representations]
+        for key, one, kind in zip(
+            keys_of(places), config.representations, config.intervention_types, strict=True
+        ):
             sites.append(find_site(model, one))
             shared = one.intervention_link_key
             if shared is None or shared not in linked:
                 linked[shared] = _intervention_of(one, kind, sites[-1])
-            number = sum(known.rpartition("#")[0] == one.key for known in self.representations)
-            key = f"{one.key}#{number}"
             self.interventions[key] = linked[shared]
             self.representations[key] = one
-        self._run = _Run()
+        self._run = _Run(self.interventions)
         handles = [
-            self._run.hook(site, index, module)
-            for index, (site, module) in enumerate(
-                zip(sites, self.interventions.values(), strict=True)
-            )
+            self._run.attach(index, key, site)
+            for index, (key, site) in enumerate(zip(self.interventions, sites, strict=True))
         ]
-        weakref.finalize(self, _remove, handles)
+        handles.append(model.register_forward_pre_hook(self._run.forget))
+        self.remove = weakref.finalize(self, _remove, handles)
 
     def config_of(self, interventions: Interventions) -> ReftConfig:
         """Return a config for the same places with other interventions of the same keys."""
@@ -77,73 +79,114 @@ class Attachment:
     @contextmanager
     def running(self, call: Call) -> Iterator[None]:
         """Edit what the model computes within the block."""
-        before = self._run.inside
-        self._run.call, self._run.inside = call, True
+        run = self._run
+        outer, was_inside = run.call, run.inside
+        run.call, run.inside = call, True
         try:
             yield
         finally:
-            self._run.inside = before
+            run.inside = was_inside
+            if was_inside:
+                run.call = outer
 
 
 class _Run:
     """The call that is running, or the last one, for a backward pass that repeats layers of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, interventions: Interventions):
+        self.interventions = interventions
         self.call: Call | None = None
         self.inside = False
 
-    def edit(self, index: int, intervention: nn.Module, hidden: Tensor) -> Tensor:
+    def __reduce__(self) -> tuple:
+        # A pickled model has hooks that do nothing.
+        return type(self), (Interventions(),)
+
+    def forget(self, model: nn.Module, args: tuple) -> None:
+        """Forget the last call when its model is trained by itself."""
+        if not self.inside and torch.is_grad_enabled():
+            self.call = None
+
+    def edit(self, index: int, key: str, hidden: Tensor) -> Tensor:
         """Return hidden states `(batch, tokens, width)`, edited where the running call says."""
         call = self.call
         if call is None or not (self.inside or runs_backward()):
             return hidden
-        selection = call.selection(index, hidden)
-        if selection is None:
+        intervention = self.interventions[key]
+        if isinstance(intervention, CollectIntervention):
+            if self.inside:
+                call.collect(index, hidden)
             return hidden
         subspaces = call.subspaces_of(index, len(hidden))
-        if isinstance(intervention, CollectIntervention):
-            call.collect(index, hidden, selection)
-            return hidden
         act = partial(apply, intervention, subspaces=subspaces, extra=call.extra)
-        return act(hidden) if isinstance(selection, str) else selection.edit(hidden, act)
+        return call.edit(index, hidden, act)
 
-    def hook(self, site: Site, index: int, intervention: nn.Module) -> Any:
-        """Put an intervention at its site."""
-        edit = partial(self.edit, index, intervention)
-        if site.third is not None:
-            edit = partial(_edit_third, edit, site.third)
+    def attach(self, index: int, key: str, site: Site) -> Any:
+        """Hook a site."""
+        hook = _Hook(self, index, key, site.third, site.shared)
         if site.side == "output":
-            return site.owner.register_forward_hook(
-                lambda owner, args, output: edit_output(owner, output, edit)
-            )
-        edit = partial(_edit_in_place, edit)
-        return site.owner.register_forward_pre_hook(
-            lambda owner, args, kwargs: edit_input(owner, args, kwargs, edit), with_kwargs=True
-        )
+            return site.owner.register_forward_hook(hook.on_output)
+        return site.owner.register_forward_pre_hook(hook.on_input, with_kwargs=True)
 
 
-def _edit_third(edit: Edit, third: int, hidden: Tensor) -> Tensor:
-    parts = list(hidden.chunk(3, dim=-1))
-    parts[third] = edit(parts[third])
-    return torch.cat(parts, dim=-1)
+class _Hook:
+    """One intervention at one site."""
+
+    def __init__(self, run: _Run, index: int, key: str, third: int | None, shared: bool):
+        self.run, self.index, self.key = run, index, key
+        self.third, self.shared = third, shared
+
+    def on_output(self, owner: nn.Module, args: tuple, output: Any) -> Any:
+        return edit_output(owner, output, self.edit)
+
+    def on_input(self, owner: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return edit_input(owner, args, kwargs, self.edit_shared if self.shared else self.edit)
+
+    def edit(self, hidden: Tensor) -> Tensor:
+        edit: Edit = partial(self.run.edit, self.index, self.key)
+        if self.third is None:
+            return edit(hidden)
+        parts = list(hidden.chunk(3, dim=-1))
+        parts[self.third] = edit(parts[self.third])
+        return torch.cat(parts, dim=-1)
+
+    def edit_shared(self, hidden: Tensor) -> Tensor:
+        """Edit in place, so that the other modules that are given the tensor see it edited."""
+        edited = self.edit(hidden)
+        if edited is hidden or (hidden.is_leaf and hidden.requires_grad):
+            return edited
+        return hidden.copy_(edited)
+
+    def __deepcopy__(self, memo: dict) -> "_Hook":
+        return self  # which does nothing in a copied model
 
 
-def _edit_in_place(edit: Edit, hidden: Tensor) -> Tensor:
-    """Edit what goes into a module as pyvene does: others that are given it see it edited too."""
-    edited = edit(hidden)
-    if edited is hidden or (hidden.is_leaf and hidden.requires_grad):
-        return edited
-    return hidden.copy_(edited)
+def without_hooks(model: nn.Module) -> nn.Module:
+    """Take the hooks of interventions, which do nothing there, from a copied model."""
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for number, hook in list(hooks.items()):
+                if isinstance(getattr(hook, "__self__", None), _Hook | _Run):
+                    del hooks[number]
+                    module._forward_pre_hooks_with_kwargs.pop(number, None)
+    return model
 
 
 def _intervention_of(one: RepresentationConfig, kind: Any, site: Site) -> nn.Module:
     """Return the intervention of a representation, or make it from its class."""
-    if isinstance(one.intervention, nn.Module):
-        return one.intervention
     if one.intervention is not None:
-        return LambdaIntervention(one.intervention)
-    width = None if site.width is None else site.width * int(one.max_number_of_units)
-    return kind(**(one._asdict() | {"embed_dim": width}))
+        given = one.intervention
+        made = given if isinstance(given, nn.Module) else LambdaIntervention(given)
+    else:
+        width = None if site.width is None else site.width * int(one.max_number_of_units)
+        made = kind(**(one._asdict() | {"embed_dim": width}))
+    width = getattr(made, "width", None)
+    if None not in (width, site.width) and width != site.width:
+        raise ValueError(
+            f"{type(made).__name__}(embed_dim={width}) at component {one.component!r}, which has "
+            f"hidden states of width {site.width}: expected embed_dim={site.width}"
+        )
+    return made
 
 
 def _remove(handles: list[Any]) -> None:

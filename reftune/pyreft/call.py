@@ -14,11 +14,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from reftune.hooking import Edit
 from reftune.plan import Slots
 from reftune.prompts import Inputs, Kind
 from reftune.pyreft.locations import Places, spread
 
-EVERYTHING = "everything"  # instead of slots
+
+class Everything:
+    """The selection of every token."""
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Call:
     length: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
     collected: dict[int, list[Tensor]] = field(default_factory=dict)
+    _selected: dict[tuple, Slots | Everything | None] = field(default_factory=dict)
     _past: int = 0
     _seen: int = 0
     _within: bool = False
@@ -68,6 +72,7 @@ class Call:
         self._past = self._seen if inputs.uncounted else int(inputs.past)
         self._seen = self._past + inputs.length
         self._within = True
+        self._selected.clear()
         self.length = self.length or self._seen
 
     def _leave(self) -> None:
@@ -80,26 +85,40 @@ class Call:
             return given
         return [one for one in given for _ in range(rows // len(given))]
 
-    def collect(self, index: int, hidden: Tensor, selection: Slots | str) -> None:
-        """Keep the hidden states of the selected positions, `(batch, positions, width)`."""
-        kept = hidden
+    def collect(self, index: int, hidden: Tensor) -> None:
+        """Keep the hidden states of an intervention's positions, `(batch, positions, width)`."""
+        selection, kept = self._selection(index, hidden), hidden
         if isinstance(selection, Slots):
             flat = hidden.reshape(-1, hidden.shape[-1])
             kept = flat[selection.index.clamp(max=len(flat) - 1)]
-        self.collected.setdefault(index, []).append(kept)
+        if selection is not None:
+            self.collected.setdefault(index, []).append(kept)
 
-    def selection(self, index: int, hidden: Tensor) -> Slots | str | None:
-        """Return what an intervention edits in hidden states `(batch, tokens, width)` now.
+    def edit(self, index: int, hidden: Tensor, edit: Edit) -> Tensor:
+        """Return hidden states `(batch, tokens, width)` edited at an intervention's positions.
 
         Raises:
             ValueError: a position is not in them.
         """
-        places = self.places[index]
-        batch, tokens = hidden.shape[:2]
+        selection = self._selection(index, hidden)
+        if selection is None:
+            return hidden
+        return selection.edit(hidden, edit) if isinstance(selection, Slots) else edit(hidden)
+
+    def _selection(self, index: int, hidden: Tensor) -> Slots | Everything | None:
+        places, batch, tokens = self.places[index], hidden.shape[0], hidden.shape[1]
+        asked = (id(places), self._within, batch, tokens, hidden.device)
+        if asked not in self._selected:
+            self._selected[asked] = self._select(places, batch, tokens, hidden.device)
+        return self._selected[asked]
+
+    def _select(
+        self, places: Tensor | None, batch: int, tokens: int, device: torch.device
+    ) -> Slots | Everything | None:
         if self.phase == "generated":
-            return self._generated(places, batch, tokens, hidden.device)
+            return self._generated(places, batch, tokens, device)
         if places is None:
-            return EVERYTHING
+            return Everything()
         columns = spread(places, batch)
         past = self._past if self._within else 0
         limit = max(tokens, self.length)
@@ -110,7 +129,7 @@ class Call:
             )
         if past >= self.length > 0:
             return None
-        return _slots(columns - past, tokens, hidden.device)
+        return _slots(columns - past, tokens, device)
 
     def _generated(
         self, places: Tensor | None, batch: int, tokens: int, device: torch.device

@@ -37,17 +37,6 @@ class RepresentationConfig(NamedTuple):
     hidden_source_representation: Any = None
     latent_dim: int | None = None
 
-    @property
-    def key(self) -> str:
-        """The name of the edit in pyreft's files, without the number of its occurrence."""
-        unit = self.unit.replace(".", "_")
-        if "." in self.component:
-            component = self.component.replace(".", "_")
-            return f"comp_{component}_unit_{unit}_nunit_{self.max_number_of_units}"
-        return (
-            f"layer_{self.layer}_comp_{self.component}_unit_{unit}_nunit_{self.max_number_of_units}"
-        )
-
 
 class ReftConfig:
     """Which parts of a model are edited, and by what.
@@ -132,14 +121,15 @@ def _type_of(one: RepresentationConfig, default: Any) -> Any:
     """Return the class of a representation's intervention."""
     if one.intervention is not None and one.intervention_type is not None:
         raise ValueError(
-            f"{one.key} has an intervention and an intervention_type: expected one of them"
+            f"component {one.component!r} of layer {one.layer} has an intervention and an "
+            "intervention_type: expected one of them"
         )
     if one.intervention is not None:
         return type(one.intervention)
     found = one.intervention_type or default
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(
-            f"{one.key} has the intervention {found!r}: expected an intervention, or a class as "
-            "its intervention_type"
+            f"component {one.component!r} of layer {one.layer} has the intervention {found!r}: "
+            "expected an intervention, or a class as its intervention_type"
         )
     return found

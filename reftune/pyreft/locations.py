@@ -58,11 +58,20 @@ def read_locations(unit_locations: Any, count: int) -> Places:
             f"unit_locations for {len(given)} interventions: expected {count}, one entry of "
             "batch × positions for each"
         )
-    return [None if one is None else _places(one, index) for index, one in enumerate(given)]
+    places: Places = []
+    for index, one in enumerate(given):
+        found = None if one is None else _places(one, index)
+        same = (p for p in places if p is not None and found is not None and torch.equal(p, found))
+        places.append(next(same, found))  # one tensor, of which one selection is made
+    return places
 
 
 def _lists(given: Any) -> Any:
-    """Return nested lists without tensors or arrays in them."""
+    """Return nested lists without tensors or arrays in them, but for whole entries."""
+    if isinstance(given, Tensor) and given.dim() == 2:
+        return given
+    if isinstance(given, Tensor) and given.dim() == 3:
+        return list(given)
     if hasattr(given, "tolist"):
         return given.tolist()
     return [_lists(one) for one in given] if isinstance(given, list | tuple) else given

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from reftune.anatomy import Anatomy
-from reftune.pyreft.attachment import Attachment
+from reftune.pyreft.attachment import Attachment, without_hooks
 from reftune.pyreft.call import Call
 from reftune.pyreft.checkpoints import saving
 from reftune.pyreft.config import ReftConfig
@@ -39,7 +40,9 @@ class ReftModel(TrainedParts):
         ValueError: the model has no such layer or component. Nothing is attached then.
     """
 
-    def __init__(self, config: Any, model: nn.Module, **kwargs: Any):
+    def __init__(
+        self, config: Any, model: nn.Module, attachment: Attachment | None = None, **kwargs: Any
+    ):
         super().__init__()
         if kwargs.get("as_adaptor"):
             raise ValueError("as_adaptor=True: expected interventions on hidden states alone")
@@ -47,7 +50,7 @@ class ReftModel(TrainedParts):
             config = ReftConfig(representations=config)
         self.config: ReftConfig = config
         self.mode = config.mode
-        self._attachment = Attachment(model, config)
+        self._attachment = attachment or Attachment(model, config)
         self.interventions = self._attachment.interventions
         self.representations = self._attachment.representations
         self.sorted_keys = list(self.representations)
@@ -135,13 +138,12 @@ class ReftModel(TrainedParts):
         )
         if shown is not None and not root.config.is_encoder_decoder:
             call.length = shown.shape[1]
-        with self._attachment.running(call), call.watching(root):
+        with parametrize.cached(), self._attachment.running(call), call.watching(root):
             outputs = generate(**base, **kwargs)
         return self._returned(call, original, outputs, None)
 
     def __deepcopy__(self, memo: dict) -> "ReftModel":
-        # The hooks of a copied model are still those of this one.
-        copied = copy.deepcopy(self.model, memo)
+        copied = without_hooks(copy.deepcopy(self.model, memo))
         trained = [parameter.requires_grad for parameter in copied.parameters()]
         config = self._attachment.config_of(copy.deepcopy(self.interventions, memo))
         reft_model = type(self)(config, copied)
@@ -162,6 +164,7 @@ class ReftModel(TrainedParts):
 
     def _returned(self, call: Call, original: Any, outputs: Any, return_dict: bool | None) -> Any:
         collected = [part for index in sorted(call.collected) for part in call.collected[index]]
+        call.collected.clear()  # the call is kept for the backward pass
         if return_dict:
             return IntervenableModelOutput(original, outputs, collected or None)
         return ((original, collected) if collected else original), outputs
@@ -172,9 +175,10 @@ class ReftModel(TrainedParts):
         save_to_hf_hub: bool = False,
         hf_repo_name: str = "my-awesome-model",
         include_model: bool = False,
+        clear: bool = False,
     ) -> None:
         """Write a folder in pyreft's format; see `reftune.pyreft.checkpoints.saving.save`."""
-        saving.save(self._attachment, self.model, save_directory, include_model)
+        saving.save(self._attachment, self.model, save_directory, include_model, clear=clear)
         if save_to_hf_hub:
             saving.upload(save_directory, hf_repo_name)
 
@@ -195,10 +199,16 @@ class ReftModel(TrainedParts):
             ValueError: the checkpoint is malformed, or not for this model. Nothing is attached.
         """
         checkpoint = saving.read(load_directory, local_directory, include_model)
-        reft_model = ReftModel(saving.config_of(checkpoint), model)
+        config = saving.config_of(checkpoint)
+        attachment = Attachment(model, config)
         states = {edit.key: edit.state for edit in checkpoint.edits}
         where = f'"{load_directory}"'
-        saving.take_over(reft_model._attachment, model, states, checkpoint.model_state, where)
+        try:
+            saving.take_over(attachment, model, states, checkpoint.model_state, where)
+        except Exception:
+            attachment.remove()
+            raise
+        reft_model = ReftModel(config, model, attachment)
         reft_model.set_device(model.device, set_model=False)
         return reft_model
 
@@ -213,30 +223,6 @@ class ReftModel(TrainedParts):
             FileNotFoundError, ValueError: as `load`; nothing is changed then.
         """
         saving.load_into(self._attachment, self.model, load_directory, include_model)
-
-
-def get_reft_model(
-    model: nn.Module, reft_config: Any, set_device: bool = True, disable_model_grads: bool = True
-) -> ReftModel:
-    """Return a model with interventions.
-
-    Args:
-        model: a transformers model, or a PEFT model of one. It is not changed, but for its hooks.
-        reft_config: which parts are edited.
-        set_device: move the interventions to the model's device.
-        disable_model_grads: freeze the model; otherwise what was trained in it still is.
-
-    Raises:
-        ValueError: the model has no such layer or component. It is as it was then.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    reft_model = ReftModel(reft_config, model)
-    if set_device:
-        reft_model.set_device(model.device, set_model=False)
-    if not disable_model_grads:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-    return reft_model
 
 
 def _refuse_sources(*given: Any) -> None:

@@ -23,9 +23,9 @@ from reftune.pyreft.config import ReftConfig as IntervenableConfig
 from reftune.pyreft.config import RepresentationConfig
 from reftune.pyreft.model import ReftModel as IntervenableModel
 from reftune.pyreft.outputs import IntervenableModelOutput, InterventionOutput
-from reftune.pyreft.rotation import LowRankRotateLayer
 from reftune.pyreft.sites import INPUT_HOOK as CONST_INPUT_HOOK
 from reftune.pyreft.sites import OWN_COMPONENTS as type_to_module_mapping
+from reftune.pyreft.sublayers import LowRankRotateLayer
 from reftune.pyreft.trained_parts import count_parameters
 
 CONST_OUTPUT_HOOK = "register_forward_hook"

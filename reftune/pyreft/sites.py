@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[str, Side]] = {
 # place for the layer, and pyvene's name of the hook.
 OWN_COMPONENTS: dict[type, dict[str, tuple]] = {}
 INPUT_HOOK = "register_forward_pre_hook"
+LAST_PROJECTIONS = ("c_proj", "dense", "down_proj", "fc2", "o_proj", "out_proj", "wo")
 THIRDS = ("q_proj", "k_proj", "v_proj")
 ACTIVATIONS = ("act_fn", "act", "activation_fn", "activation", "intermediate_act_fn")
 
@@ -44,12 +45,15 @@ class Site(NamedTuple):
         side: which of the two.
         width: of the edited states, `None` if it is not known.
         third: which third of the last dimension they are, `None` for all of it.
+        shared: whether modules beside the owner are given the same tensor; they see it edited, as
+            with pyvene, which edits in place.
     """
 
     owner: nn.Module
     side: Side
     width: int | None
     third: int | None = None
+    shared: bool = False
 
 
 def find_site(model: nn.Module, representation: RepresentationConfig) -> Site:
@@ -90,7 +94,9 @@ def find_site(model: nn.Module, representation: RepresentationConfig) -> Site:
         )
     inner = part == "activation"
     measured = (join(layer, anatomy.stack("").mlp), "input") if inner else (path, side)
-    return Site(anatomy.root.get_submodule(path), side, anatomy.width(*measured))
+    shared = component in ("attention_input", "mlp_input")
+    owner = anatomy.root.get_submodule(path)
+    return Site(owner, side, anatomy.width(*measured), shared=shared)
 
 
 def _part(anatomy: Anatomy, layer: str, stack: LayerStack, part: str) -> str:
@@ -126,4 +132,7 @@ def _by_path(model: nn.Module, component: str) -> Site:
         raise ValueError(f"component {component!r} is no module, but {type(owner).__name__}")
     side: Side = "input" if last == "input" else "output"
     linear = getattr(owner, "in_features" if side == "input" else "out_features", None)
-    return Site(owner, side, linear or Anatomy(model).shape[0])
+    last = re.findall(r"[^.\[\]]+", path)[-1]
+    # What goes into a whole layer or a last projection goes nowhere else.
+    shared = side == "input" and not last.isdigit() and last not in LAST_PROJECTIONS
+    return Site(owner, side, linear or Anatomy(model).shape[0], shared=shared)

@@ -1,7 +1,6 @@
 """pyreft's trainers: `transformers.Trainer` for a `ReftModel` (pyreft 0.1.0, `reft_trainer.py`)."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -149,16 +148,18 @@ class ReftTrainer(Trainer):
             output_dir: the folder; that of the training arguments if `None`.
         """
         if self.args.should_save:
-            _write(self._unwrapped(), Path(output_dir or str(self.args.output_dir)))
+            folder = Path(output_dir or str(self.args.output_dir)) / TRAINER_FOLDER
+            self._unwrapped().save(str(folder), include_model=True, clear=True)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        self._unwrapped().load_intervention(
-            os.path.join(resume_from_checkpoint, TRAINER_FOLDER), include_model=True
-        )
+        folder = Path(resume_from_checkpoint) / TRAINER_FOLDER
+        if not folder.is_dir():  # whose name the hub would be asked for
+            raise FileNotFoundError(f'checkpoint "{folder}": no such folder')
+        self._unwrapped().load_intervention(str(folder), include_model=True)
 
     def _load_best_model(self) -> None:
         LOG.info(f"Loading {self.state.best_model_checkpoint}, of score {self.state.best_metric}.")
@@ -174,9 +175,14 @@ class ReftTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None or not os.path.isfile(os.path.join(checkpoint, TRAINED)):
             return
-        tensors = load_file(os.path.join(checkpoint, TRAINED))
+        tensors, trained = load_file(os.path.join(checkpoint, TRAINED)), self._trained()
+        shapes, expected = ({n: tuple(t.shape) for n, t in d.items()} for d in (tensors, trained))
+        if shapes != expected:
+            raise ValueError(
+                f'"{checkpoint}/{TRAINED}" holds {shapes}: expected {expected}, as is trained now'
+            )
         with torch.no_grad():
-            for name, parameter in self._trained().items():
+            for name, parameter in trained.items():
                 parameter.copy_(tensors[name])
 
     def _trained(self) -> dict[str, nn.Parameter]:
@@ -206,6 +212,10 @@ class ReftTrainerForSequenceClassification(ReftTrainer):
 
         See `classification_loss`.
         """
+        if self.compute_loss_func is not None:
+            return super().compute_loss(
+                intervenable, inputs, return_outputs, num_items_in_batch, **kwargs
+            )
         outputs = run_edited(intervenable, inputs, None)
         base: Any = self._unwrapped().model
         problem, count = base.config.problem_type, base.num_labels
@@ -215,18 +225,3 @@ class ReftTrainerForSequenceClassification(ReftTrainer):
 
 def _alone(values: tuple) -> Any:
     return values[0] if len(values) == 1 else values
-
-
-def _write(model: ReftModel, folder: Path) -> None:
-    partial, target = folder / f".{TRAINER_FOLDER}.partial", folder / TRAINER_FOLDER
-    shutil.rmtree(partial, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(str(partial), include_model=True)
-    if target.exists():
-        before = folder / f".{TRAINER_FOLDER}.before"
-        shutil.rmtree(before, ignore_errors=True)
-        os.replace(target, before)
-        os.replace(partial, target)
-        shutil.rmtree(before)
-    else:
-        os.replace(partial, target)

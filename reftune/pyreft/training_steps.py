@@ -34,14 +34,16 @@ def run_edited(intervenable: nn.Module, inputs: Mapping[str, Any], labels: Tenso
         {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs},
         unit_locations=None if locations is None else {"sources->base": (None, places)},
         labels=labels,
-        subspaces=None if subspaces is None else _by_intervention(subspaces),
+        subspaces=None
+        if subspaces is None
+        else [one.tolist() for one in _by_intervention(subspaces)],
     )
     return original if edited is None else edited
 
 
 def _by_intervention(batch: Tensor) -> list:
-    """Turn `(batch, interventions, n)` into lists of interventions × batch × n."""
-    return batch.permute(1, 0, 2).tolist()
+    """Turn `(batch, interventions, n)` into a list of `(batch, n)`, one for each intervention."""
+    return list(batch.permute(1, 0, 2).cpu())
 
 
 def classification_loss(problem: str | None, logits: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -6,6 +6,7 @@ pyvene 0.1.7 the parts were joined by dots, and the very first versions said `re
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PREFIX, SUFFIX = "intkey_", ".bin"
@@ -93,7 +94,7 @@ def file_name(key: str) -> str:
     return f"{PREFIX}{key}{SUFFIX}"
 
 
-def keys_of(named: list[tuple[int | None, str, str, int]]) -> list[str]:
+def keys_of(named: Sequence[tuple[int | None, str, str, int]]) -> list[str]:
     """Return the keys of edits in their order (pyvene 0.1.8, `_get_representation_key`).
 
     Args:

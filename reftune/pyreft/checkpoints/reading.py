@@ -91,6 +91,8 @@ def _raw_edit(entry: Entry, file: Path) -> SavedEdit:
         unit=entry.unit,
         units=entry.units,
         file=file,
+        said_rank=entry.rank,
+        said_width=entry.width,
     )
 
 

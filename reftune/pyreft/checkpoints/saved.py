@@ -28,6 +28,7 @@ class SavedEdit:
         module: where the class was defined, such as `"pyreft.interventions"`; empty if unknown.
         unit, units: what is edited, `"pos"`, and `max_number_of_units`, 1.
         file: the file.
+        said_rank, said_width: what the config says of the matrices, `None` if it does not.
     """
 
     key: str
@@ -45,6 +46,8 @@ class SavedEdit:
     unit: str
     units: int
     file: Path
+    said_rank: int | None = None
+    said_width: int | None = None
 
     @property
     def rank(self) -> int:

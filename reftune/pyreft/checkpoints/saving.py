@@ -33,12 +33,14 @@ def save(
     folder: str,
     include_model: bool = False,
     with_config: bool = True,
+    clear: bool = False,
 ) -> None:
     """Write a folder that pyreft 0.1.0 loads, whole or not at all.
 
     Args:
         include_model: write what is trained of the model, too.
         with_config: write the config; pyreft's `save_intervention` does not.
+        clear: remove what an earlier checkpoint left in the folder.
 
     Raises:
         OSError: the folder cannot be written.
@@ -65,7 +67,7 @@ def save(
         )
         # pyvene passes over what it does not know; without it a load forgets the activation.
         config[ARGUMENTS] = [getattr(one, "arguments", {}) for one in every.values()]
-    write_checkpoint(folder, config, states, trained if include_model else None)
+    write_checkpoint(folder, config, states, trained if include_model else None, clear)
 
 
 def upload(folder: str, repo: str) -> None:
@@ -157,7 +159,6 @@ def load_into(attachment: Attachment, model: nn.Module, folder: str, include_mod
 
 def _build(index: int, edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
     """Return an intervention for an edit, with other tensors yet."""
-    config = checkpoint.config
     if edit.intervention in KEYS and edit.weight is not None:
         kind: Any = getattr(interventions, edit.intervention)
         rank, width = edit.weight.shape
@@ -165,7 +166,7 @@ def _build(index: int, edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
             embed_dim=width,
             low_rank_dimension=rank,
             add_bias=edit.projection_bias is not None,
-            **_arguments(_listed(config, ARGUMENTS, index), edit, checkpoint.path),
+            **_arguments(_listed(checkpoint.config, ARGUMENTS, index), edit, checkpoint.path),
         )
     named = [one for one in _below(Intervention) if one.__name__ == edit.intervention]
     exact = [one for one in named if one.__module__ == edit.module] or named
@@ -174,12 +175,10 @@ def _build(index: int, edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:
             f'"{edit.file}" is a {edit.intervention}, which is a class of your own: expected its '
             "definition to have run before, as nothing that a checkpoint names is imported"
         )
-    width = _listed(config, "intervention_dimensions", index)
-    values = _listed(config, "representations", index)
-    fields = dict(zip(RepresentationConfig._fields, values or (), strict=False))
     # Where the config does not say it, LoReFT's own tensors do.
-    rank = fields.get("low_rank_dimension") or next(map(len, edit.state.values()), None)
-    return exact[-1](embed_dim=width, low_rank_dimension=rank)
+    lengths = [len(edit.state[name]) for name in ("weight", "bias") if name in edit.state]
+    rank = edit.said_rank or next(iter(lengths), None)
+    return exact[-1](embed_dim=edit.said_width, low_rank_dimension=rank)
 
 
 def _listed(config: dict[str, Any], name: str, index: int) -> Any:
@@ -192,7 +191,8 @@ def _arguments(given: Any, edit: SavedEdit, folder: Path) -> dict[str, Any]:
     """Return the activation and the dropout of an edit, which only our own saves tell."""
     found = given if isinstance(given, dict) else {}
     act_fn, dropout = found.get("act_fn"), found.get("dropout", 0.0)
-    if not (act_fn is None or isinstance(act_fn, str)) or not isinstance(dropout, int | float):
+    probable = type(dropout) in (int, float) and 0 <= dropout < 1
+    if not (act_fn is None or isinstance(act_fn, str)) or not probable:
         raise ValueError(
             f'"{folder / CONFIG}": {ARGUMENTS} of {edit.key} are {found}: expected the name of an '
             "activation and a probability"

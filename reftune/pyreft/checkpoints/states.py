@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reftune.pyreft.checkpoints.formulas import BUFFERS, KEYS, is_state_of, matrices
 from reftune.pyreft.checkpoints.torch_chart import chart, columns
-from reftune.pyreft.rotation import free_matrix, is_orthonormal
+from reftune.pyreft.sublayers import free_matrix, is_orthonormal
 
 ORIGINAL, BASE = ".parametrizations.weight.original", ".parametrizations.weight.0.base"
 

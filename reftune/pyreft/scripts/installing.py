@@ -27,9 +27,10 @@ _PARTS = {
         "data.positions",
         "data.templates",
     ),
+    "pyreft.interventions": ("interventions", "reft_intervention", "sublayers", "bases"),
     "pyreft.reft_model": ("model", "trained_parts"),
     "pyreft.reft_trainer": ("trainers", "data.collators"),
-    "pyreft.utils": ("tasks", "model"),
+    "pyreft.utils": ("tasks", "wrapping", "model"),
     "pyvene": ("pyvene",),
     "pyvene.models": ("pyvene",),
     "pyvene.models.basic_utils": ("pyvene",),
@@ -43,7 +44,7 @@ _PARTS = {
     "pyvene.models.modeling_utils": ("pyvene",),
 }
 # pyreft's own import makes these attributes of it.
-_AT_ONCE = ("pyreft", "pyreft.config", "pyreft.interventions", *_PARTS)
+_AT_ONCE = ("pyreft", "pyreft.config", *_PARTS)
 
 _undo: ExitStack | None = None
 

@@ -77,7 +77,9 @@ def _run_script(main: ModuleType) -> int:
 def _run_module(name: str) -> int:
     try:
         found = find_spec(name) is not None
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if not name.startswith(f"{error.name}."):
+            raise
         found = False
     if not found:
         return _refuse(f"no module named {name}")

@@ -1,4 +1,4 @@
-"""R by pyreft's name: the layer whose weight has orthonormal columns, in the library's chart."""
+"""R and W by pyreft's names: layers that an intervention keeps its matrices in."""
 
 from typing import Any
 
@@ -20,6 +20,13 @@ class LowRankRotateLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.to(self.weight.dtype) @ self.weight
+
+
+class Source(nn.Linear):
+    """W and b. It takes hidden states of any dtype, and computes in its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.to(self.weight.dtype))
 
 
 def free_matrix(columns: Tensor) -> Tensor:
