@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -514,3 +515,52 @@ def test_a_model_is_pickled_with_interventions_on_it(tmp_path):
     loaded = torch.load(tmp_path / "model.pt", weights_only=False)
     with torch.no_grad():
         assert torch.equal(loaded(IDS).logits, reft_model.model(IDS).logits)
+
+
+class Named(pyreft.ReftModel):
+    """A user's subclass with another constructor and a module of its own."""
+
+    def __init__(self, note, config, model):
+        self.note = note
+        super().__init__(config, model)
+        self.head = nn.Linear(2, 2)
+
+
+def test_a_copy_of_a_subclass_keeps_what_is_its_own():
+    made = Named("x", pyreft.ReftConfig(representations=at(1)), LLAMA.build()).eval()
+    made.note = "changed"
+    copied = copy.deepcopy(made)
+    assert (type(copied), copied.note) == (Named, "changed")
+    assert torch.equal(copied.head.weight, made.head.weight)
+    settings = {"unit_locations": {"base": 3}}
+    assert torch.equal(run(copied, **settings), run(made, **settings))
+    assert sum(len(module._forward_hooks) for module in copied.modules()) == 1
+
+
+def test_threads_do_not_get_each_others_edits():
+    reft_model = wrapped(at(1))
+
+    def answer(place: int) -> list:
+        places = {"unit_locations": {"base": place}, "intervene_on_prompt": True}
+        return continuation(reft_model, **places, **{**GREEDY, "max_new_tokens": 12}).tolist()
+
+    alone = [answer(place % 6) for place in range(12)]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(answer, [place % 6 for place in range(12)])) == alone
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda reft_model: reft_model(IDS), "base is Tensor: expected the model's inputs"),
+        (lambda reft_model: run(reft_model, subspaces=[[0, 1]]), "expected batch × indices"),
+        (lambda _: pyreft.get_reft_model(LLAMA.build(), None), "expected a ReftConfig"),
+        (lambda _: pyreft.get_reft_model("model", None), "expected a model first"),
+        (lambda _: wrapped({"intervention": pyreft.LoreftIntervention}), "is a class"),
+        (lambda _: wrapped(at("1")), "layer '1'"),
+    ],
+    ids=str,
+)
+def test_wrong_input_says_what_is_wrong(act, message):
+    with pytest.raises(ValueError, match=message):
+        act(wrapped(at(1)))

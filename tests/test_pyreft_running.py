@@ -193,8 +193,20 @@ def test_lines_that_only_begin_like_magic_stay(tmp_path) -> None:
     names: dict[str, Any] = {}
     exec(cell.code, names)
     assert names["template"] % "x" == "### Instruction:\nx\n\n!\n"
-    assert (names["rest"], names["more"], cell.skipped) == (4, 3, 3)
+    assert (names["rest"], names["more"], cell.skipped) == (4, 3, 2)
     assert len(cell.code.splitlines()) == len(source.splitlines())
+
+
+def test_timed_lines_run_and_values_of_the_shell_are_empty(tmp_path, capsys) -> None:
+    source = (
+        "%time x = 3\nif x:\n    %timeit x += 1\nfiles = !ls\na, b = 1, 2\n"
+        "from IPython.display import clear_output, display\nclear_output()\n"
+        "display(x, files)\nprint(get_ipython())\n"
+    )
+    assert program([write_notebook(tmp_path / "demo.ipynb", source)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "4 []\nNone\n"
+    assert "skipped 1 line" in captured.err
 
 
 def test_an_error_in_a_notebook_names_the_cell_and_the_line(tmp_path, capsys) -> None:

@@ -150,3 +150,27 @@ def test_a_model_moves_and_generates_after_a_load(tmp_path):
     loaded.set_device("cpu")
     assert run(loaded, **PLACES).dtype == torch.bfloat16
     loaded.generate({"input_ids": IDS, "attention_mask": IDS * 0 + 1}, max_new_tokens=2)
+
+
+def test_a_checkpoint_of_another_class_is_refused(tmp_path):
+    wrapped({"layer": 1, "intervention": edit("Nodireft")}).save(str(tmp_path))
+    other = wrapped({"layer": 1, "intervention": edit("Noreft")})
+    with pytest.raises(ValueError, match="is a NodireftIntervention: got a model with Noreft"):
+        other.load_intervention(str(tmp_path))
+
+
+def test_edits_that_the_model_has_not_are_told(tmp_path):
+    wrapped(at(0, 0), at(1, 1)).save(str(tmp_path))
+    with pytest.warns(UserWarning, match=r"has not: \['layer_0"):
+        wrapped(at(1, 2)).load_intervention(str(tmp_path))
+
+
+def test_a_save_leaves_no_edit_of_an_older_one(tmp_path):
+    wrapped(at(0, 0)).save(str(tmp_path), include_model=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    wrapped(at(1, 1)).save(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "intkey_layer_1_comp_block_output_unit_pos_nunit_1#0.bin",
+        "notes.txt",
+    ]

@@ -1,5 +1,6 @@
 """The interventions of a `ReftModel` at the modules of its model: one hook for each."""
 
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from reftune.pyreft.call import Call
 from reftune.pyreft.checkpoints.key_names import keys_of
 from reftune.pyreft.config import ReftConfig, RepresentationConfig
 from reftune.pyreft.sites import Site, find_site
+
+# Calls run one after another: the hooks of a model are shared by all threads.
+_LOCK = threading.RLock()
 
 
 class Interventions(nn.ModuleDict):
@@ -80,14 +84,16 @@ class Attachment:
     def running(self, call: Call) -> Iterator[None]:
         """Edit what the model computes within the block."""
         run = self._run
-        outer, was_inside = run.call, run.inside
-        run.call, run.inside = call, True
-        try:
-            yield
-        finally:
-            run.inside = was_inside
-            if was_inside:
-                run.call = outer
+        with _LOCK:
+            outer, was_inside = run.call, run.inside
+            run.call, run.thread = call, threading.get_ident()
+            try:
+                yield
+            finally:
+                if was_inside:
+                    run.call = outer
+                else:
+                    run.thread = None
 
 
 class _Run:
@@ -96,7 +102,12 @@ class _Run:
     def __init__(self, interventions: Interventions):
         self.interventions = interventions
         self.call: Call | None = None
-        self.inside = False
+        self.thread: int | None = None
+
+    @property
+    def inside(self) -> bool:
+        """Whether the call runs in this thread."""
+        return self.thread == threading.get_ident()
 
     def __reduce__(self) -> tuple:
         # A pickled model has hooks that do nothing.

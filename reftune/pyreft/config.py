@@ -119,6 +119,11 @@ def _representation(given: Any) -> RepresentationConfig:
 
 def _type_of(one: RepresentationConfig, default: Any) -> Any:
     """Return the class of a representation's intervention."""
+    if isinstance(one.intervention, type):
+        raise ValueError(
+            f"intervention {one.intervention.__name__} is a class: expected an intervention, or "
+            "the class as intervention_type"
+        )
     if one.intervention is not None and one.intervention_type is not None:
         raise ValueError(
             f"component {one.component!r} of layer {one.layer} has an intervention and an "

@@ -133,6 +133,10 @@ def read_subspaces(subspaces: Any, count: int, rows: int) -> list[Any]:
             f"subspaces for {len(subspaces)} interventions: expected {count}, one entry of "
             "batch × indices for each"
         )
+    for one in subspaces:
+        listed = isinstance(one, list | tuple)
+        if isinstance(one, int) or (listed and any(isinstance(row, int | str) for row in one)):
+            raise ValueError(f"subspaces {_short(one)}: expected batch × indices")
     return list(subspaces)
 
 

@@ -48,6 +48,11 @@ class ReftModel(TrainedParts):
             raise ValueError("as_adaptor=True: expected interventions on hidden states alone")
         if isinstance(config, Mapping | list):
             config = ReftConfig(representations=config)
+        if not isinstance(config, ReftConfig) or not isinstance(model, nn.Module):
+            raise ValueError(
+                f"ReftModel({type(config).__name__}, {type(model).__name__}): expected a "
+                "ReftConfig and a model"
+            )
         self.config: ReftConfig = config
         self.mode = config.mode
         self._attachment = attachment or Attachment(model, config)
@@ -143,17 +148,22 @@ class ReftModel(TrainedParts):
         return self._returned(call, original, outputs, None)
 
     def __deepcopy__(self, memo: dict) -> "ReftModel":
-        copied = without_hooks(copy.deepcopy(self.model, memo))
-        trained = [parameter.requires_grad for parameter in copied.parameters()]
-        config = self._attachment.config_of(copy.deepcopy(self.interventions, memo))
-        reft_model = type(self)(config, copied)
-        for parameter, wanted in zip(copied.parameters(), trained, strict=True):
-            parameter.requires_grad_(wanted)
-        return reft_model.train(self.training)
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        rest = {name: value for name, value in vars(self).items() if name != "_attachment"}
+        vars(copied).update(copy.deepcopy(rest, memo))
+        config = self._attachment.config_of(copied.interventions)
+        copied._attachment = Attachment(without_hooks(copied.model), config)
+        copied.interventions = copied._attachment.interventions
+        return copied
 
     def _call(
         self, base: Mapping[str, Any], unit_locations: Any, subspaces: Any, extra: dict | None
     ) -> Call:
+        if not isinstance(base, Mapping):
+            raise ValueError(
+                f"base is {type(base).__name__}: expected the model's inputs by name, such as "
+                "{'input_ids': ids}"
+            )
         count = len(self.interventions)
         rows = next((len(value) for value in base.values() if isinstance(value, Tensor)), 0)
         return Call(
@@ -175,10 +185,9 @@ class ReftModel(TrainedParts):
         save_to_hf_hub: bool = False,
         hf_repo_name: str = "my-awesome-model",
         include_model: bool = False,
-        clear: bool = False,
     ) -> None:
         """Write a folder in pyreft's format; see `reftune.pyreft.checkpoints.saving.save`."""
-        saving.save(self._attachment, self.model, save_directory, include_model, clear=clear)
+        saving.save(self._attachment, self.model, save_directory, include_model)
         if save_to_hf_hub:
             saving.upload(save_directory, hf_repo_name)
 

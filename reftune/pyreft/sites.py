@@ -73,6 +73,8 @@ def find_site(model: nn.Module, representation: RepresentationConfig) -> Site:
         return _by_path(model, f"{path}.{'input' if hook == INPUT_HOOK else 'output'}")
     anatomy = Anatomy(model)
     index: Any = representation.layer
+    if not isinstance(index, int):
+        raise ValueError(f"layer {index!r} of component {component!r}: expected an index")
     [(layer, _)] = anatomy.modules(ReftConfig(layers=[index], component="block_output"))
     if component in BLOCK:
         return Site(anatomy.root.get_submodule(layer), BLOCK[component], anatomy.shape[0])

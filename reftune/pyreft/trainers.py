@@ -149,7 +149,7 @@ class ReftTrainer(Trainer):
         """
         if self.args.should_save:
             folder = Path(output_dir or str(self.args.output_dir)) / TRAINER_FOLDER
-            self._unwrapped().save(str(folder), include_model=True, clear=True)
+            self._unwrapped().save(str(folder), include_model=True)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 

@@ -21,6 +21,8 @@ def get_reft_model(
     Raises:
         ValueError: the model has no such layer or component. It is as it was then.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"get_reft_model({type(model).__name__}, ...): expected a model first")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device: Any = model.device if set_device else None
     reft_model = ReftModel(reft_config, model)

@@ -1,5 +1,6 @@
 """Between a `ReftModel` and a checkpoint in pyreft's format."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ from reftune.pyreft.checkpoints.reading import (
     Checkpoint,
     SavedEdit,
     read_checkpoint,
-    read_model_state,
-    read_states,
 )
 from reftune.pyreft.checkpoints.states import load_states, pyreft_state
 from reftune.pyreft.checkpoints.writing import checkpoint_config, write_checkpoint
@@ -33,14 +32,12 @@ def save(
     folder: str,
     include_model: bool = False,
     with_config: bool = True,
-    clear: bool = False,
 ) -> None:
-    """Write a folder that pyreft 0.1.0 loads, whole or not at all.
+    """Write a folder that pyreft 0.1.0 loads, whole or not at all, in place of an older checkpoint.
 
     Args:
         include_model: write what is trained of the model, too.
         with_config: write the config; pyreft's `save_intervention` does not.
-        clear: remove what an earlier checkpoint left in the folder.
 
     Raises:
         OSError: the folder cannot be written.
@@ -67,7 +64,7 @@ def save(
         )
         # pyvene passes over what it does not know; without it a load forgets the activation.
         config[ARGUMENTS] = [getattr(one, "arguments", {}) for one in every.values()]
-    write_checkpoint(folder, config, states, trained if include_model else None, clear)
+    write_checkpoint(folder, config, states, trained if include_model else None, clear=True)
 
 
 def upload(folder: str, repo: str) -> None:
@@ -152,9 +149,18 @@ def load_into(attachment: Attachment, model: nn.Module, folder: str, include_mod
     Raises:
         FileNotFoundError, ValueError: there is no such folder, or it does not fit.
     """
-    found = fetch(folder)
-    model_state = read_model_state(found) if include_model else {}
-    take_over(attachment, model, read_states(found), model_state, f'"{folder}"')
+    checkpoint = read_checkpoint(fetch(folder), with_model=include_model, formulas=False)
+    for edit in checkpoint.edits:
+        kind, there = edit.intervention, dict(attachment.interventions.items()).get(edit.key)
+        if kind in KEYS and type(there).__name__ in KEYS and type(there).__name__ != kind:
+            raise ValueError(
+                f'"{edit.file}" is a {kind}: got a model with {type(there).__name__} there'
+            )
+    states = {edit.key: edit.state for edit in checkpoint.edits}
+    unused = sorted(set(states) - set(attachment.interventions))
+    if unused:
+        warnings.warn(f'"{folder}" has edits that the model has not: {unused}', stacklevel=3)
+    take_over(attachment, model, states, checkpoint.model_state, f'"{folder}"')
 
 
 def _build(index: int, edit: SavedEdit, checkpoint: Checkpoint) -> nn.Module:

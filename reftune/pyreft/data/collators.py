@@ -146,7 +146,7 @@ def _shape(locations: Any) -> tuple[int, ...]:
 
 
 def placed(batch: Mapping[str, Any], rows: Sequence[Tensor], side: str) -> Tensor:
-    """Return the locations as columns of the batch; at most as many as it has columns, as in pyreft.
+    """Return the locations as columns of the batch, as many as it has columns at most.
 
     Args:
         batch: `input_ids` `(batch, seq)` and `intervention_locations` `(batch, ..., positions)`.

@@ -74,6 +74,8 @@ def get_intervention_locations(
             interventions is to be divided in two.
     """
     length = operator.index(last_position)
+    if positions is None and first_n is None and last_n is None:
+        positions = others.get("position")  # as newer versions call it
     first, last = (first_n, last_n) if positions is None else parse_positions(positions)
     if first is None or last is None:
         raise ValueError(f"first_n {first}, last_n {last}: expected both, or positions")

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from reftune.pyreft.pyvene import NOT_HERE
 from reftune.pyreft.scripts.old_transformers import adapt_transformers
 
 _OURS = "reftune.pyreft"
@@ -154,10 +155,21 @@ def _fill(module: ModuleType) -> None:
         for source in sources:
             if not name.startswith("__") and name in vars(source):
                 return vars(source)[name]
+        if module.__name__.startswith("pyvene") and name in NOT_HERE:
+            return _not_here(name)
         raise AttributeError(_lacks(f"{module.__name__}.{name}"), name=name, obj=module)
 
     public = {name for source in sources for name in vars(source) if not name.startswith("_")}
     vars(module).update(__getattr__=find, __all__=sorted(public), __doc__=__doc__)
+
+
+def _not_here(name: str) -> type:
+    """Return what stands for a name of pyvene that scripts import and seldom use."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(_lacks(f"pyvene.{name}"))
+
+    return type(name, (), {"__new__": refuse})
 
 
 def _lacks(name: str) -> str:

@@ -30,7 +30,11 @@ def tell(old: str, now: str) -> None:
     _told.add(old)
     level, frame = 1, inspect.currentframe()
     # The warning points at the line of the script, behind our frames and those of transformers.
-    while frame and frame.f_globals.get("__name__", "").startswith(("reftune.", "transformers.")):
+    ours = ("reftune.", "transformers.")
+    while frame and (
+        frame.f_globals.get("__name__", "").startswith(ours)
+        or frame.f_code.co_filename == "<string>"  # the __init__ of a data class
+    ):
         level, frame = level + 1, frame.f_back
     warnings.warn(f"{old}: {now}", FutureWarning, stacklevel=level)
 

@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 # Cell magics that run their cell as Python. What others get is no Python, or is not for here.
 _PYTHON_CELLS = ("capture", "prun", "time", "timeit")
 _HELP = re.compile(r"[\w.]+\?{1,2}")
+# Line magics that run the rest of their line as Python, and values that only IPython gives.
+_TIMED = re.compile(r"(?P<indent>\s*)%(?:time|timeit|prun)\s+(?P<code>[^-\s].*)")
+_ASSIGNED = re.compile(r"(?P<target>\s*[\w.,\s]+=\s*)[!%].*")
 
 
 class Cell(NamedTuple):
@@ -68,6 +72,12 @@ def _without_magics(lines: list[str]) -> tuple[str, int]:
     skipped = 0
     rest = iter(lines)
     for line in rest:
+        if (timed := _TIMED.fullmatch(line)) and not _is_open(kept):
+            line = timed["indent"] + timed["code"]
+        if (assigned := _ASSIGNED.fullmatch(line)) and not _is_open(kept):
+            kept.append(assigned["target"] + "[]")
+            skipped += 1
+            continue
         text = line.strip()
         begins = text.startswith(("!", "%", "?")) or _HELP.fullmatch(text)
         if not begins or _is_open(kept):
@@ -103,9 +113,21 @@ def _is_open(lines: list[str]) -> bool:
     return False
 
 
-def show(*values: Any) -> None:
+def show(*values: Any, **options: Any) -> None:
     """Stand in for IPython's `display`, which notebooks have without an import."""
-    if find_spec("IPython") is None:
-        sys.stdout.write(" ".join(map(str, values)) + "\n")
-    else:
-        import_module("IPython.display").display(*values)
+    sys.stdout.write(" ".join(map(str, values)) + "\n")
+
+
+def stand_in_for_ipython() -> Any:
+    """Put in what notebooks import and only Jupyter has, where it is missing; return `display`."""
+    if "IPython" not in sys.modules and find_spec("IPython") is not None:
+        return import_module("IPython.display").display
+    package, display = ModuleType("IPython"), ModuleType("IPython.display")
+    for name in ("HTML", "Markdown", "Image", "Latex"):
+        setattr(display, name, str)
+    vars(display).update(display=show, clear_output=lambda *args, **options: None)
+    vars(package).update(display=display, get_ipython=lambda: None)
+    sys.modules.update({"IPython": package, "IPython.display": display})
+    if find_spec("ipywidgets") is None:
+        sys.modules["tqdm.notebook"] = import_module("tqdm.std")
+    return show

@@ -13,6 +13,7 @@ from typing import Any
 import transformers
 from transformers import optimization
 from transformers import trainer as transformers_trainer
+from transformers.trainer_callback import CallbackHandler
 
 from reftune.pyreft.model import ReftModel
 from reftune.pyreft.scripts.moved_arguments import (
@@ -107,8 +108,20 @@ def _taking(made: Callable, names: Any) -> Callable:
     return make
 
 
+def _adapt_callbacks(undo: ExitStack) -> None:
+    handler: Any = CallbackHandler
+    called = handler.call_event
+
+    @functools.wraps(called)
+    def call_event(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return called(self, *args, **{"tokenizer": self.processing_class, **kwargs})
+
+    _put(undo, handler, "call_event", call_event)
+
+
 def _adapt_trainer(undo: ExitStack) -> None:
     """Let `Trainer`, and the classes that scripts derive from it, train a `ReftModel`."""
+    _adapt_callbacks(undo)
     trainer: Any = transformers.Trainer
     module: Any = transformers_trainer
     made, aligned = trainer.__init__, module.align_special_tokens

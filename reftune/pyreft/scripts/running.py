@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from reftune.pyreft.scripts.installing import install
-from reftune.pyreft.scripts.notebooks import Cell, read_notebook, show
+from reftune.pyreft.scripts.notebooks import Cell, read_notebook, stand_in_for_ipython
 
 
 def run(name: str | None, rest: list[str], module: list[str] | None = None) -> int:
@@ -94,7 +94,7 @@ def _run_notebook(file: Path, cells: list[Cell], arguments: list[str]) -> int:
         sys.stderr.write(f'reftune: "{file}": skipped {lines} that only IPython runs\n')
     os.environ.setdefault("MPLBACKEND", "agg")  # pictures that no notebook shows
     main = _main_module(None)
-    vars(main).update(display=show)
+    vars(main).update(display=stand_in_for_ipython(), get_ipython=lambda: None)
     before, folder = os.getcwd(), str(file.resolve().parent)
     os.chdir(folder)  # where Jupyter runs it
     try:
