@@ -4,14 +4,16 @@
 #   make check         linters and types
 #   make docs          the documentation, into site/
 #   make test-oldest   the tests with the oldest supported versions, in .venv-oldest
+#   make bench         training, generation and storage beside the peers (40 minutes); benchmarks/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
 #   make clean         remove everything that the other targets made
 # Another Python: `make clean`, then `make demo PYTHON=/path/to/python3.12`.
 # More arguments: `make pretrain PRETRAIN_ARGS="--minutes 30"`,
-# `make test PYTEST_ARGS="-k positions -x"`.
+# `make test PYTEST_ARGS="-k positions -x"`, `make bench BENCH_ARGS="--only i,ii"`.
 
 VENV := .venv
 OLDEST := .venv-oldest
+BENCH := .venv-bench
 SETUP_FILES := pyproject.toml constraints/current.txt
 # -qq hides pip's progress and notices; its errors stay visible.
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
@@ -25,7 +27,7 @@ PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 pytho
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: demo test check docs test-oldest pretrain clean
+.PHONY: demo test check docs test-oldest bench pretrain clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -46,13 +48,20 @@ docs: $(VENV)/.docs
 test-oldest: $(OLDEST)/.test
 	@$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
 
+# A peer whose environment cannot be made is left out of the tables, which say so.
+bench: $(BENCH)/reftune/.made
+	@for peer in pyreft adapters; do \
+		$(MAKE) --no-print-directory $(BENCH)/$$peer/.made PYTHON="$(PYTHON)" \
+			|| echo "No environment for $$peer: its rows are left out." >&2; done
+	@$(BENCH)/reftune/bin/python -m benchmarks $(BENCH_ARGS)
+
 pretrain: $(VENV)/.pretraining
 	$(VENV)/bin/python -m pretraining.corpus
 	$(VENV)/bin/python -m pretraining.train $(PRETRAIN_ARGS)
 	$(VENV)/bin/python -m pretraining.evaluate
 
 clean:
-	rm -rf $(VENV) $(OLDEST) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(BENCH) site .pytest_cache .ruff_cache
 
 # make_venv FOLDER: an empty environment, unless there is one that works.
 define make_venv
@@ -83,4 +92,12 @@ $(OLDEST)/.test: pyproject.toml constraints/oldest.txt
 	$(call make_venv,$(OLDEST))
 	@echo "Setting up $(OLDEST) (once; it may take a few minutes) ..."
 	@$(OLDEST)/bin/python $(PIP_INSTALL) -c constraints/oldest.txt -e ".[test]"
+	@touch $@
+
+# The files pin everything. torch comes first and with what it needs, which differs by machine.
+$(BENCH)/%/.made: benchmarks/environments/%.txt
+	$(call make_venv,$(BENCH)/$*)
+	@echo "Setting up $(BENCH)/$* (once; it may take a few minutes) ..."
+	@$(BENCH)/$*/bin/python $(PIP_INSTALL) $$(grep '^torch==' $<)
+	@$(BENCH)/$*/bin/python $(PIP_INSTALL) --no-deps -r $<
 	@touch $@

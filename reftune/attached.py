@@ -7,6 +7,7 @@ from torch._dynamo import OptimizedModule
 from transformers import PreTrainedModel
 
 from reftune.anatomy import Anatomy
+from reftune.labelled_loss import LabelledLoss
 from reftune.layer import InterventionLayer
 from reftune.planner import Planner
 from reftune.prompts import Kind
@@ -54,7 +55,10 @@ def planner_for(model: nn.Module, site: Site) -> Planner:
     for planner in planners_of(model):
         if planner.root is root:
             return planner
-    return Planner(root, kind)
+    planner = Planner(root, kind)
+    if kind == "causal":
+        LabelledLoss(planner)
+    return planner
 
 
 def _tower(root: nn.Module, owner: nn.Module) -> nn.Module | None:

@@ -24,7 +24,7 @@ from reftune.training import TrainingRecipe, train
 
 # One rank-4 LoReFT at one layer on the last prompt token: few enough numbers to write down.
 LAYER, RANK, POSITIONS = 1, 4, "l1"
-RECIPE = TrainingRecipe(epochs=40, lr=5e-3, batch_size=10, warmup=0, save_steps=0)
+RECIPE = TrainingRecipe(epochs=40, lr=2.5e-3, batch_size=10, warmup=0, save_steps=0)
 ANSWERS = GenerationSettings(max_new_tokens=48, batch_size=30)
 SHOWN = 6
 

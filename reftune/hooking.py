@@ -60,3 +60,8 @@ def keeping_precision(move: Edit) -> Edit:
         return tensor.to(result.device) if half and tensor.dtype != result.dtype else result
 
     return moved
+
+
+def runs_backward() -> bool:
+    """Say whether a backward pass is running, in which a checkpointed layer may run again."""
+    return torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1

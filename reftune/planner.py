@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reftune.generate_call import GenerateCall, begin_call
+from reftune.hooking import runs_backward
 from reftune.plan import Decoding, Prompt, Selection, Where, select
 from reftune.prompts import Inputs, Kind, everything, refuse_padding
 from reftune.rotations import Rotations
@@ -222,11 +223,6 @@ class Planner:
             )
             for adapter in dict.fromkeys(names)
         }
-
-
-def runs_backward() -> bool:
-    """Say whether a backward pass is running, in which a checkpointed layer may run again."""
-    return torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1
 
 
 def _arguments_of(module: nn.Module) -> list[str]:

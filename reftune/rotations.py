@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from reftune.hooking import without_autocast
+from reftune.hooking import runs_backward, without_autocast
 from reftune.interventions import Rotated
 from reftune.orthonormal import orthonormal
 
@@ -23,6 +23,7 @@ class Rotations:
         self._edits: dict[str, list[Rotated]] = defaultdict(list)
         self._prepared: Prepared = {}
         self._kept: dict[str, tuple[list, Prepared]] = {}
+        self._repeated: set[int] = set()
 
     def add(self, adapter: str, edit: nn.Module) -> None:
         """Take in an edit of an adapter, if it has orthonormal rows."""
@@ -35,12 +36,22 @@ class Rotations:
         self._kept.pop(adapter, None)
 
     def of(self, edit: nn.Module) -> tuple[Tensor, ...]:
-        """Return what was prepared for an edit; nothing if it prepares that itself."""
-        return self._prepared.get(id(edit), ())
+        """Return what was prepared for an edit; nothing if it prepares that itself.
+
+        Re-entrant checkpointing runs a layer without gradients, and again in a backward pass of its
+        own, in which the graph of what all layers share would be freed.
+        """
+        prepared = self._prepared.get(id(edit), ())
+        if any(tensor.requires_grad for tensor in prepared):
+            if not torch.is_grad_enabled():
+                self._repeated.add(id(edit))
+            elif id(edit) in self._repeated and runs_backward():
+                return ()
+        return prepared
 
     def prepare(self, adapters: Iterable[str]) -> None:
         """Prepare the edits of adapters for a forward pass."""
-        self._prepared = {}
+        self._prepared, self._repeated = {}, set()
         for adapter in adapters:
             edits = [edit for edit in self._edits.get(adapter, []) if _is_whole(edit.weight)]
             if torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -54,7 +65,7 @@ class Rotations:
 
     def __getstate__(self) -> dict:
         # A copy has other edits, and a graph cannot be copied.
-        return vars(self) | {"_prepared": {}, "_kept": {}}
+        return vars(self) | {"_prepared": {}, "_kept": {}, "_repeated": set()}
 
 
 def _prepare(edits: list[Rotated]) -> Prepared:

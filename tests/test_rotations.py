@@ -112,6 +112,22 @@ def test_a_removed_adapter_is_forgotten():
     assert list(planner.rotations._edits) == ["default"]
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("component", ["block_output", "attention_output", "mlp_activation"])
+def test_checkpointed_layers_have_the_same_gradients(component, reentrant):
+    def gradients(checkpointing: bool) -> list[torch.Tensor]:
+        model = adapted(positions="f1+l2", component=component)
+        model.enable_input_require_grads()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        step(model)
+        return [p.grad for name, p in model.named_parameters() if "reft_edits" in name]
+
+    for one, other in zip(gradients(False), gradients(True), strict=True):
+        assert one.abs().max() > 0
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("name", ROTATED)
 def test_what_was_prepared_changes_nothing(name):
     torch.manual_seed(0)

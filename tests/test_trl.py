@@ -1,5 +1,7 @@
 """TRL's trainers train a ReFT as they train a LoRA, and DPO's reference is the base model."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from datasets import Dataset
@@ -7,6 +9,7 @@ from peft import PeftModel
 from transformers import LlamaForSequenceClassification
 
 from reftune import ReftConfig
+from reftune.labelled_loss import logits_everywhere
 from tests.tiny_text import byte_level, tiny_llama
 
 trl = pytest.importorskip("trl", reason="TRL is an extra: pip install reftune[trl]")
@@ -76,6 +79,24 @@ def test_sft_trains_the_completion_from_the_edited_prompt(options, tmp_path):
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert losses[-1] < losses[0]
     check_trained(trainer, before, tmp_path)
+
+
+def test_sft_trains_the_same_as_with_the_logits_of_all_tokens(tmp_path):
+    tokenizer, logs = byte_level(), []
+    for context in (nullcontext, logits_everywhere):
+        trainer = trl.SFTTrainer(
+            model=tiny_llama(tokenizer),
+            args=trl.SFTConfig(output_dir=str(tmp_path), **COMMON),
+            train_dataset=Dataset.from_list(PAIRS),
+            processing_class=tokenizer,
+            peft_config=config(task_type="CAUSAL_LM"),
+        )
+        with context():
+            trainer.train()
+        kept = ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens")
+        steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+        logs.append([{key: entry[key] for key in kept} for entry in steps])
+    assert logs[0] == [pytest.approx(entry, rel=1e-5) for entry in logs[1]]
 
 
 def test_dpo_takes_the_base_model_as_its_reference(tmp_path):

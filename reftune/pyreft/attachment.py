@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reftune.hooking import Edit, edit_input, edit_output
-from reftune.planner import runs_backward
+from reftune.hooking import Edit, edit_input, edit_output, runs_backward
 from reftune.pyreft.applying import CollectIntervention, LambdaIntervention, apply
 from reftune.pyreft.call import Call
 from reftune.pyreft.checkpoints.key_names import keys_of

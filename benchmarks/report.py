@@ -1,0 +1,101 @@
+"""The results in Markdown."""
+
+from typing import Any
+
+from benchmarks.methods.table import METHODS
+from benchmarks.rows import Row
+from benchmarks.settings import SETTINGS
+
+TITLES = {
+    "steps": "A training step",
+    "tutorial": "The tutorial as a whole: 10 examples, 100 epochs",
+    "generate": "Whole answers, all layers f7+l7 edited",
+    "prefill": "The prompt alone",
+    "decode": "The tokens after the first",
+    "mixed": "A batch with an adapter per row",
+    "build": "Building an adapter, all layers, rank 8",
+    "save": "Saving it",
+    "load": "Loading it onto a loaded model",
+    "import": "Import",
+    "orthonormal": "Orthonormal rows alone, forward and backward",
+}
+SHORT = {"peak bytes": "peak", "bytes on disk": "disk", "parameter bytes": "parameters"}
+
+
+def render(results: dict[str, Any], rows: list[Row]) -> str:
+    """Return the report: the machine, the bars, and a table per group."""
+    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    lines = [
+        "# Benchmark",
+        "",
+        f"{machine}; device {results['device']}, torch threads "
+        f"{results['threads']}, seed {results['seed']}, {results['seconds']:.0f} s in all.",
+        "",
+    ]
+    for name, versions in results["versions"].items():
+        listed = ", ".join(f"{package} {version}" for package, version in versions.items())
+        lines.append(f"* {name}: {listed}")
+    lines += [*(f"* {line}" for line in results["left out"]), "", "## Bars", ""]
+    lines += _table(("bar", "", "measured", ""), [_bar_cells(bar) for bar in results["bars"]])
+    for group in dict.fromkeys(row.group for row in rows):
+        own = [row for row in rows if row.group == group]
+        lines += ["", f"## {TITLES.get(group, group)}", ""]
+        if group == "steps":
+            lines += [f"* {name}: {SETTINGS[name]}" for name in _settings(own)] + [""]
+        head = ("case", "method", "median", "quartiles", "n", "ratio", "to", "further")
+        lines += _table(head, [_cells(row) for row in own])
+    return "\n".join(lines) + "\n"
+
+
+def title(method: str) -> str:
+    """Return a method's name in tables."""
+    return METHODS[method].title if method in METHODS else method
+
+
+def _settings(rows: list[Row]) -> list[str]:
+    found = dict.fromkeys(row.case.split()[0] for row in rows)
+    return [name for name in found if name in SETTINGS]
+
+
+def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> list[str]:
+    lines = [head, ("---",) * len(head), *body]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _bar_cells(bar: dict[str, Any]) -> tuple[str, ...]:
+    value = "" if bar["value"] is None else f"{bar['value']:.3g}"
+    return f"{bar['bar']} ({bar['how']})", bar["limit"], value, bar["verdict"]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    quartiles = row.quartiles
+    return (
+        row.case,
+        title(row.method),
+        "" if row.median is None else _seconds(row.median),
+        "" if quartiles is None else " to ".join(map(_seconds, quartiles)),
+        str(len(row.samples) or ""),
+        "" if row.ratio is None else f"{row.ratio:.3f}",
+        title(row.reference) if row.ratio is not None else "",
+        _further(row),
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g} s" if abs(value) >= 0.1 else f"{1000 * value:.3g} ms"
+
+
+def _further(row: Row) -> str:
+    parts = [f"failed: {row.error}".replace("|", "/")] if row.error else []
+    for name, value in row.details.items():
+        if value is None:
+            continue
+        if "bytes" in name:
+            parts.append(f"{SHORT.get(name, name)} {value / 2**20:,.1f} MiB")
+        elif name == "flops":
+            parts.append(f"{value / 1e9:.4g} GFLOP")
+        elif isinstance(value, float):
+            parts.append(f"{name} {value:.5g}")
+        else:
+            parts.append(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}")
+    return "; ".join(parts)

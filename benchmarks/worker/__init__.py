@@ -1,0 +1,1 @@
+"""What runs within the environment of one method: it builds, steps and generates when asked to."""

@@ -1,0 +1,231 @@
+"""Output head and loss of a training step at labelled tokens alone.
+
+A prompt token is not predicted, so its logits cannot change the loss, and they are the largest
+tensor of a training step: batch × prompt × vocabulary. The model's own code computes head, loss and
+whatever is between them or added to them; it only gets fewer tokens. Where it is not known to be
+the same loss, nothing is done.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.utils.generic import ModelOutput
+
+from reftune.deferred_logits import Deferred, with_deferred_logits
+from reftune.layer import InterventionLayer
+from reftune.logits_tail import Tail
+from reftune.planner import Planner
+
+_everywhere: ContextVar[bool] = ContextVar("logits_everywhere", default=False)
+
+
+@contextmanager
+def logits_everywhere() -> Iterator[None]:
+    """Let training steps compute the logits of all tokens, as the base model does."""
+    token = _everywhere.set(True)
+    try:
+        yield
+    finally:
+        _everywhere.reset(token)
+
+
+class LabelledLoss:
+    """Watches the forward passes of a planner's root, and narrows those that train on labels.
+
+    It leaves with the planner: it is one of the planner's handles.
+
+    Attributes:
+        _step: the running forward pass, if it is narrowed.
+    """
+
+    def __init__(self, planner: Planner):
+        self.planner = planner
+        self._step: _Step | None = None
+        root = planner.root
+        self._arguments = list(inspect.signature(type(root).forward).parameters)[1:]
+        self._handles = [
+            root.register_forward_pre_hook(self._enter, with_kwargs=True),
+            # Before other people's hooks, which expect logits of all tokens.
+            root.register_forward_hook(self._leave, always_call=True, prepend=True),
+        ]
+        leaving: list[Any] = planner._handles
+        leaving.append(self)
+
+    def remove(self) -> None:
+        """Take from the model what was put there."""
+        self._finish()
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, root: Any, args: tuple, kwargs: dict) -> None:
+        # A graph cannot have as many tokens as there are labels.
+        if torch.compiler.is_compiling():
+            return
+        self._finish()  # an interrupted forward pass may have called no hooks
+        training = root.training and torch.is_grad_enabled() and not _everywhere.get()
+        if not (training and self.planner.enabled and self.planner.planned()):
+            return
+        inputs = dict(zip(self._arguments, args, strict=False)) | kwargs
+        labels = _labels_alone(inputs)
+        head = root.get_output_embeddings()
+        if labels is None or head is None or not _is_plain(root, head, inputs):
+            return
+        step = _Step(root, head, labels)
+        if step.index.numel():
+            self._step = step
+            step.begin()
+
+    def _leave(self, root: nn.Module, args: tuple, output: Any) -> Any:
+        if torch.compiler.is_compiling() or self._step is None:
+            return None
+        step = self._step
+        self._finish()
+        return None if output is None else step.widened(output)
+
+    def _finish(self) -> None:
+        if self._step is not None:
+            self._step.end()
+            self._step = None
+
+
+class _Step:
+    """One narrowed forward pass.
+
+    Args:
+        root: the model.
+        head: its output embeddings.
+        labels: `(batch, seq)`.
+
+    Attributes:
+        index: `(tokens,)`, the places of tokens that predict a label, in all rows laid end to end.
+        targets: `(1, tokens)`, these labels.
+        hidden: `(batch, seq, width)`, what goes into the head, once it has been narrowed.
+        logits: `(1, tokens, vocabulary)`, what goes into the loss, once it has been called.
+    """
+
+    def __init__(self, root: Any, head: nn.Module, labels: Tensor):
+        self.root, self.head, self.labels = root, head, labels
+        predicts = nn.functional.pad(labels[:, 1:] != -100, (0, 1))
+        self.index = predicts.flatten().nonzero()[:, 0]
+        self.targets = labels.flatten()[self.index + 1][None]
+        self.hidden: Tensor | None = None
+        self.logits: Tensor | None = None
+        self._tail = Tail()
+
+    def begin(self) -> None:
+        self._handles = [
+            self.head.register_forward_pre_hook(self._narrow),
+            self.head.register_forward_hook(self._after_head),
+        ]
+        self._own_loss = vars(self.root).get("_loss_function")
+        self._loss = self.root.loss_function
+        self.root.loss_function = self._labelled
+
+    def end(self) -> None:
+        """Leave the model as it was."""
+        self._tail.end()
+        for handle in self._handles:
+            handle.remove()
+        if self._own_loss is None:
+            del self.root._loss_function
+        else:
+            self.root.loss_function = self._own_loss
+
+    def widened(self, output: Any) -> Any:
+        """Return what the model gave with logits of all tokens.
+
+        Raises:
+            RuntimeError: the model used the labelled tokens' logits for something unknown.
+        """
+        if self.hidden is None:
+            return output
+        logits = output.get("logits") if isinstance(output, ModelOutput) else None
+        if self.logits is None or logits is None or logits.shape != self.logits.shape:
+            raise self._unknown()
+        replay = self._tail.replay(self.logits)
+        # A cast or a move that was put around the model's forward is repeated on all logits.
+        like = {"dtype": logits.dtype, "device": logits.device}
+        head, hidden, autocast = self.head, self.hidden, self._autocast
+
+        def everywhere() -> Tensor:
+            with torch.enable_grad(), torch.autocast(**autocast):
+                return replay(head(hidden)).to(**like)
+
+        shape = torch.Size((*self.labels.shape, logits.shape[-1]))
+        return with_deferred_logits(output, Deferred(everywhere, shape, **like))
+
+    def _narrow(self, head: nn.Module, args: tuple) -> tuple | None:
+        hidden = args[0] if args else None
+        # Some models put other inputs before the text; some call the head again.
+        if self.hidden is not None or hidden is None or hidden.shape[:-1] != self.labels.shape:
+            return None
+        self.hidden = hidden
+        kind = hidden.device.type
+        self._autocast = {
+            "device_type": kind,
+            "dtype": torch.get_autocast_dtype(kind),
+            "enabled": torch.is_autocast_enabled(kind),
+        }
+        chosen = hidden.flatten(0, 1).index_select(0, self.index.to(hidden.device))
+        return (chosen[None], *args[1:])
+
+    def _after_head(self, head: nn.Module, args: tuple, logits: Tensor) -> None:
+        if self.hidden is not None:
+            self._tail.begin(logits)
+
+    def _labelled(self, logits: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute the model's loss, of the labelled tokens if these are its logits.
+
+        Raises:
+            RuntimeError: the logits of the labelled tokens do not come with the labels.
+        """
+        self._tail.end()
+        if self.hidden is None or logits.shape[:-1] == self.labels.shape:
+            return self._loss(logits, labels, *args, **kwargs)
+        own_labels = labels is not None and labels.shape == self.labels.shape
+        if not own_labels or logits.shape[:-1] != self.targets.shape:
+            raise self._unknown()
+        self.logits = logits
+        return self._loss(logits, None, *args, **{**kwargs, "shift_labels": self.targets})
+
+    def _unknown(self) -> RuntimeError:
+        return RuntimeError(
+            f"{type(self.root).__name__} does not compute its loss from its logits and labels "
+            "alone: train it within reftune.labelled_loss.logits_everywhere()"
+        )
+
+
+def _labels_alone(inputs: dict[str, Any]) -> Tensor | None:
+    """Return the labels `(batch, seq)` if nothing else is said about the loss or the logits."""
+    labels = inputs.get("labels")
+    if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.device.type == "meta":
+        return None
+    keep = inputs.get("logits_to_keep")
+    said = ("shift_labels", "ignore_index")
+    if isinstance(keep, Tensor) or keep or any(inputs.get(name) is not None for name in said):
+        return None
+    if labels.is_cuda and torch.cuda.is_current_stream_capturing():  # nor has a CUDA graph
+        return None
+    return labels
+
+
+def _is_plain(root: Any, head: nn.Module, inputs: dict[str, Any]) -> bool:
+    """Say whether a model's loss is known to be that of the labelled tokens alone."""
+    code = getattr(inspect.unwrap(root.forward), "__code__", None)
+    if code is None or "loss_function" not in code.co_names:
+        return False
+    # A model that keeps the logits of some tokens on request treats all tokens alike.
+    if "logits_to_keep" not in code.co_varnames or "shift_labels" in code.co_varnames:
+        return False
+    as_output = inputs.get("return_dict")
+    if not (root.config.return_dict if as_output is None else as_output):
+        return False
+    edited = any(isinstance(module, InterventionLayer) for module in head.modules())
+    compiled = head._compiled_call_impl is not None  # its graph would not call hooks
+    return root.loss_function is ForCausalLMLoss and not edited and not compiled
