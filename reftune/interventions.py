@@ -7,7 +7,6 @@ the first and for the last positions), and `h` is `(batch, *stack, positions, wi
 
 An edit of your own is such a class, and one line: `INTERVENTIONS["mine"] = Mine`. Its parameters
 are not those of sub-modules, and only its `forward` reads them: FSDP and ZeRO gather by module.
-
 Those with an orthonormal R are `Rotated`: their `forward` takes what `prepare` makes of R, so that
 `reftune.rotations` can compute the R of all layers at once.
 

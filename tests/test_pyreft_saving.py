@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reftune import pyreft
-from tests.test_pyreft_model import IDS, LLAMA, D, at, loreft, run, wrapped
+from tests.pyreft_models import IDS, LLAMA, D, at, loreft, run, wrapped
 from tests.tiny_models import ENCODERS
 
 PLACES = {"unit_locations": {"base": [1, 4]}}
