@@ -21,7 +21,8 @@ def program(argv: list[str]) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _uninstalled() -> Any:
+def _uninstalled(monkeypatch) -> Any:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)  # torch.distributed has its own
     yield
     uninstall()
 
