@@ -36,6 +36,19 @@ def test_each_kind_of_problem_has_its_loss(tmp_path, count, problem, labels, for
     torch.testing.assert_close(loss, formula(outputs.logits, batch["labels"]))
 
 
+def test_a_loss_function_of_ones_own_gets_the_edited_outputs_and_the_labels(tmp_path) -> None:
+    model = edited(ROBERTA, num_labels=3)
+
+    def loss_of(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> Any:
+        return (outputs.logits.sum(dim=1) * labels).sum()
+
+    kind = ReftTrainerForSequenceClassification
+    trainer = trainer_of(tmp_path, kind, model=model, compute_loss_func=loss_of)
+    batch = collate(rows(4, [0, 2, 1, 1]))
+    expected = (logits_of(model, batch).sum(dim=1) * batch["labels"]).sum()
+    torch.testing.assert_close(trainer.compute_loss(model, batch), expected)
+
+
 def test_a_head_with_gradients_is_trained_and_saved_and_measured(tmp_path) -> None:
     model = edited(ROBERTA, num_labels=3)
     for parameter in model.model.classifier.parameters():

@@ -104,15 +104,18 @@ class ReftTrainer(Trainer):
         Raises:
             ValueError: the model gives no loss.
         """
-        outputs = run_edited(intervenable, inputs, inputs.get("labels"))
+        outputs, loss = self._edited(intervenable, inputs)
         if self.compute_loss_func is not None:
             labels = inputs.get("labels")
             loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
-        else:
-            loss = outputs.loss
         if loss is None:
             raise ValueError(f"a batch with {sorted(inputs)}: expected labels, for a loss")
         return (loss, outputs) if return_outputs else loss
+
+    def _edited(self, intervenable: nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return the edited outputs of a batch, and their loss, `None` if they have none."""
+        outputs = run_edited(intervenable, inputs, inputs.get("labels"))
+        return outputs, outputs.loss
 
     def prediction_step(
         self,
@@ -200,27 +203,13 @@ class ReftTrainerForCausalLMDistributed(ReftTrainer):
 class ReftTrainerForSequenceClassification(ReftTrainer):
     """Trains classifiers and regressions. A classifier head with gradients is trained and saved."""
 
-    def compute_loss(
-        self,
-        intervenable: nn.Module,
-        inputs: Mapping[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Return the loss of the edited model's logits, and its outputs if asked.
-
-        See `classification_loss`.
-        """
-        if self.compute_loss_func is not None:
-            return super().compute_loss(
-                intervenable, inputs, return_outputs, num_items_in_batch, **kwargs
-            )
+    def _edited(self, intervenable: nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
         outputs = run_edited(intervenable, inputs, None)
+        if self.compute_loss_func is not None:
+            return outputs, None
         base: Any = self._unwrapped().model
         problem, count = base.config.problem_type, base.num_labels
-        loss = classification_loss(problem, outputs.logits, inputs["labels"], count)
-        return (loss, outputs) if return_outputs else loss
+        return outputs, classification_loss(problem, outputs.logits, inputs["labels"], count)
 
 
 def _alone(values: tuple) -> Any:
