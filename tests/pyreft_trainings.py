@@ -79,7 +79,15 @@ def trainer_of(folder: Path, kind: Any = ReftTrainerForCausalLM, **given: Any) -
     return kind(model=model, args=arguments(folder, **options), **{**defaults, **given})
 
 
-PARTS = ("model", "train_dataset", "eval_dataset", "data_collator", "compute_metrics", "tokenizer")
+PARTS = (
+    "model",
+    "train_dataset",
+    "eval_dataset",
+    "data_collator",
+    "compute_loss_func",
+    "compute_metrics",
+    "tokenizer",
+)
 
 
 def trained(model: ReftModel) -> dict[str, torch.Tensor]:
