@@ -48,6 +48,13 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
+def autocast_of(device: torch.device) -> dict[str, Any]:
+    """Return the arguments of the autocast that is on."""
+    kind = device.type
+    dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+    return {"device_type": kind, "dtype": dtype, "enabled": enabled}
+
+
 def keeping_precision(move: Edit) -> Edit:
     """Return what `.to()` and `.half()` do to a tensor, but without a cast to half precision.
 

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from transformers.loss.loss_utils import ForCausalLMLoss
 from transformers.utils.generic import ModelOutput
 
+from reftune.adapter_losses import adapter_losses, refuse_other_losses
 from reftune.deferred_logits import Deferred, with_deferred_logits
+from reftune.groups import every_row
+from reftune.hooking import autocast_of
 from reftune.layer import InterventionLayer
 from reftune.logits_tail import Tail
 from reftune.planner import Planner
@@ -54,8 +57,7 @@ class LabelledLoss:
             # Before other people's hooks, which expect logits of all tokens.
             root.register_forward_hook(self._leave, always_call=True, prepend=True),
         ]
-        leaving: list[Any] = planner._handles
-        leaving.append(self)
+        planner.handles.append(self)
 
     def remove(self) -> None:
         """Take from the model what was put there."""
@@ -64,20 +66,22 @@ class LabelledLoss:
             handle.remove()
 
     def _enter(self, root: Any, args: tuple, kwargs: dict) -> None:
-        # A graph cannot have as many tokens as there are labels.
-        if torch.compiler.is_compiling():
+        planner = self.planner
+        training = root.training and torch.is_grad_enabled() and planner.enabled
+        own_losses = training and planner.adapter_names is not None
+        if torch.compiler.is_compiling() and not own_losses:
             return
         self._finish()  # an interrupted forward pass may have called no hooks
-        training = root.training and torch.is_grad_enabled() and not _everywhere.get()
-        if not (training and self.planner.enabled and self.planner.planned()):
+        planner.losses = {}
+        if not (own_losses or (training and planner.planned())):
             return
         inputs = dict(zip(self._arguments, args, strict=False)) | kwargs
-        labels = _labels_alone(inputs)
-        head = root.get_output_embeddings()
-        if labels is None or head is None or not _is_plain(root, head, inputs):
+        if own_losses:
+            refuse_other_losses(root, inputs, narrows(root, inputs))
+        elif not narrows(root, inputs):
             return
-        step = _Step(root, head, labels)
-        if step.index.numel():
+        step = _Step(root, inputs["labels"], planner)
+        if own_losses or step.index.numel():
             self._step = step
             step.begin()
 
@@ -99,8 +103,8 @@ class _Step:
 
     Args:
         root: the model.
-        head: its output embeddings.
         labels: `(batch, seq)`.
+        planner: if it has an adapter per row, the loss is the sum of theirs.
 
     Attributes:
         index: `(tokens,)`, the places of tokens that predict a label, in all rows laid end to end.
@@ -109,8 +113,11 @@ class _Step:
         logits: `(1, tokens, vocabulary)`, what goes into the loss, once it has been called.
     """
 
-    def __init__(self, root: Any, head: nn.Module, labels: Tensor):
-        self.root, self.head, self.labels = root, head, labels
+    def __init__(self, root: Any, labels: Tensor, planner: Planner):
+        self.root, self.labels, self.planner = root, labels, planner
+        self.head: nn.Module = root.get_output_embeddings()
+        names = planner.adapter_names
+        self.names = None if names is None else every_row(names, len(labels))
         predicts = nn.functional.pad(labels[:, 1:] != -100, (0, 1))
         self.index = predicts.flatten().nonzero()[:, 0]
         self.targets = labels.flatten()[self.index + 1][None]
@@ -166,12 +173,7 @@ class _Step:
         if self.hidden is not None or hidden is None or hidden.shape[:-1] != self.labels.shape:
             return None
         self.hidden = hidden
-        kind = hidden.device.type
-        self._autocast = {
-            "device_type": kind,
-            "dtype": torch.get_autocast_dtype(kind),
-            "enabled": torch.is_autocast_enabled(kind),
-        }
+        self._autocast = autocast_of(hidden.device)
         chosen = hidden.flatten(0, 1).index_select(0, self.index.to(hidden.device))
         return (chosen[None], *args[1:])
 
@@ -192,6 +194,12 @@ class _Step:
         if not own_labels or logits.shape[:-1] != self.targets.shape:
             raise self._unknown()
         self.logits = logits
+        if self.names is not None:
+            rows, adapters = self.index // self.labels.shape[1], self.planner.where
+            loss, self.planner.losses = adapter_losses(
+                logits[0], self.targets[0], rows, self.names, adapters
+            )
+            return loss
         return self._loss(logits, None, *args, **{**kwargs, "shift_labels": self.targets})
 
     def _unknown(self) -> RuntimeError:
@@ -201,18 +209,26 @@ class _Step:
         )
 
 
-def _labels_alone(inputs: dict[str, Any]) -> Tensor | None:
-    """Return the labels `(batch, seq)` if nothing else is said about the loss or the logits."""
+def narrows(root: Any, inputs: dict[str, Any]) -> bool:
+    """Say whether a training step is one whose logits and loss are computed at its labels alone."""
+    # A graph cannot have as many tokens as there are labels.
+    if torch.compiler.is_compiling() or _everywhere.get() or not _has_labels_alone(inputs):
+        return False
+    head = root.get_output_embeddings()
+    return head is not None and _is_plain(root, head, inputs)
+
+
+def _has_labels_alone(inputs: dict[str, Any]) -> bool:
+    """Say whether there are labels `(batch, seq)`, and nothing else about loss or logits."""
     labels = inputs.get("labels")
     if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.device.type == "meta":
-        return None
+        return False
     keep = inputs.get("logits_to_keep")
     said = ("shift_labels", "ignore_index")
     if isinstance(keep, Tensor) or keep or any(inputs.get(name) is not None for name in said):
-        return None
-    if labels.is_cuda and torch.cuda.is_current_stream_capturing():  # nor has a CUDA graph
-        return None
-    return labels
+        return False
+    # Nor has a CUDA graph as many tokens as there are labels.
+    return not (labels.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _is_plain(root: Any, head: nn.Module, inputs: dict[str, Any]) -> bool:

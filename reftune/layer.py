@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from reftune.architectures import Side
 from reftune.config import ReftConfig
+from reftune.groups import Group
 from reftune.hooking import edit_input, edit_output, keeping_precision, without_autocast
 from reftune.plan import Slots
 from reftune.planner import Planner
+from reftune.rotations import of_rows
 from reftune.sites import Site
 
 
@@ -89,6 +91,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
     def delete_adapter(self, adapter_name: str) -> None:
         super().delete_adapter(adapter_name)
         self.planner.where.pop(adapter_name, None)
+        self.planner.likeness.pop(adapter_name, None)
         self.planner.rotations.remove(adapter_name)
 
     def enable_adapters(self, enabled: bool) -> None:
@@ -130,14 +133,14 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
             ValueError: the hidden states are of another width, or not those of the model's inputs.
         """
         edited = hidden
-        for adapter in self.planner.planned():
-            if adapter in self.reft_edits:
-                edited = self._edit_by(adapter, edited)
+        for group in self.planner.groups:
+            if group.names[0] in self.reft_edits:
+                edited = self._edit_by(group, edited)
         return edited
 
-    def _edit_by(self, adapter: str, hidden: Tensor) -> Tensor:
-        """Return hidden states in which an adapter's selected tokens are edited."""
-        site = self.settings[adapter].site
+    def _edit_by(self, group: Group, hidden: Tensor) -> Tensor:
+        """Return hidden states in which the selected tokens of a group are edited."""
+        site = self.settings[group.names[0]].site
         width = site.width * (site.heads or 1)
         if hidden.shape[-1] != width:
             raise ValueError(
@@ -145,30 +148,31 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
                 f"set ReftConfig(width={hidden.shape[-1]})"
             )
         whole = hidden.reshape(*self.planner.shape(hidden, site.module), width)
-        selection = self.planner.selection(adapter, whole)
+        selection = self.planner.selection(group, whole)
         if selection is None:
             return hidden
         if isinstance(selection, Slots):
-            return selection.edit(whole, partial(self._edited, adapter=adapter)).view(hidden.shape)
-        rows, used = self.planner.rows(adapter), selection.used
+            return selection.edit(whole, partial(self._edited, group=group)).view(hidden.shape)
+        rows, used = group.rows, selection.used
         before = whole if rows is None else whole[rows]
         if used.dim() == 4:
-            after = self._edited(before[:, None], adapter)
+            after = self._edited(before[:, None], group)
             mixed = torch.where(used[:, 0], after[:, 0], before)
             mixed = torch.where(used[:, 1], after[:, 1], mixed)
         else:
-            mixed = torch.where(used, self._edited(before, adapter), before)
+            mixed = torch.where(used, self._edited(before, group), before)
         return (mixed if rows is None else whole.index_copy(0, rows, mixed)).view(hidden.shape)
 
-    def _edited(self, before: Tensor, adapter: str) -> Tensor:
-        """Edit hidden states `(..., tokens, width)` in the edit's dtype, and cast the result back.
+    def _edited(self, before: Tensor, group: Group) -> Tensor:
+        """Edit hidden states `(rows, ..., tokens, width)` in the edits' dtype, and cast them back.
 
         A dimension of 1 before the last two becomes 2 if the positions are untied.
         """
-        edit, settings = self.reft_edits[adapter], self.settings[adapter]
-        dtype = next((parameter.dtype for parameter in edit.parameters()), before.dtype)
+        edits, settings = [self.reft_edits[n] for n in group.names], self.settings[group.names[0]]
+        dtype = next((parameter.dtype for parameter in edits[0].parameters()), before.dtype)
         with without_autocast(before.device):
-            state, prepared = before.to(dtype), self.planner.rotations.of(edit)
+            state, ready = before.to(dtype), self.planner.rotations.of(edits)
+            edit, prepared = ready if group.member is None else of_rows(ready, group.member)
             if not settings.heads:
                 after = edit(state, *prepared)
                 return self._dropped(after, state, settings).to(before.dtype)

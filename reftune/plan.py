@@ -83,9 +83,6 @@ class Slots:
         self._place = torch.where(self._some, flat.index_select(0, self._slot), 0)
         self._carries = torch.where(self._some, used, order == 0)[:, None]
 
-    def rows(self, rows: Tensor) -> "Slots":
-        return Slots(self.index[rows], self.count)
-
     def edit(self, hidden: Tensor, edit: Callable[[Tensor], Tensor]) -> Tensor:
         """Return hidden states `(batch, length, width)` in which the slots' tokens are edited.
 
@@ -112,27 +109,34 @@ class Mask:
 
     used: Tensor
 
-    def rows(self, rows: Tensor) -> "Mask":
-        return Mask(self.used[rows])
-
 
 Selection = Slots | Mask | None
 
 
-def select(tokens: Prompt | Decoding, where: Where) -> Selection:
+def select(tokens: Prompt | Decoding, where: Where, rows: Tensor | None = None) -> Selection:
     """Return the tokens of a forward pass that an adapter edits; `None` if there can be none.
+
+    Args:
+        tokens: of all rows of the batch.
+        where: which of them it edits.
+        rows: `(rows,)` int64, in which rows it does; the selection has these alone. `None` for all.
 
     Raises:
         ValueError: the adapter edits the first k generated tokens, but nobody counted them.
     """
+
+    def own(every: Tensor) -> Tensor:
+        return every if rows is None else every[rows]
+
     if isinstance(tokens, Decoding):
-        return _select_decoding(tokens, where)
+        used = _used_in_decoding(tokens, where)
+        return None if used is None else Mask(own(used))
     if where.positions.everywhere or where.decode == "all" or tokens.document is not None:
-        return _mask(tokens, where)
-    return _slots(tokens, where)
+        return Mask(own(_used(tokens, where)))
+    return Slots(own(_index(tokens, where)), tokens.batch * tokens.length)
 
 
-def _select_decoding(tokens: Decoding, where: Where) -> Selection:
+def _used_in_decoding(tokens: Decoding, where: Where) -> Tensor | None:
     if where.decode == "none":
         return None
     if where.decode == "all":
@@ -149,7 +153,7 @@ def _select_decoding(tokens: Decoding, where: Where) -> Selection:
             return None
     edited = torch.arange(tokens.length, device=tokens.device) < count
     edited = edited.expand(tokens.batch, -1)
-    return Mask(_grouped(torch.zeros_like(edited), edited, where))
+    return _grouped(torch.zeros_like(edited), edited, where)
 
 
 def _grouped(first: Tensor, last: Tensor, where: Where) -> Tensor:
@@ -158,7 +162,7 @@ def _grouped(first: Tensor, last: Tensor, where: Where) -> Tensor:
     return joined[..., None]
 
 
-def _mask(prompt: Prompt, where: Where) -> Mask:
+def _used(prompt: Prompt, where: Where) -> Tensor:
     rank, size = rank_of(prompt.tokens, prompt.document)
     first, last = where.positions.masks(rank, size)
     first, last = first & prompt.tokens, last & prompt.tokens
@@ -168,10 +172,10 @@ def _mask(prompt: Prompt, where: Where) -> Mask:
         rank, _ = rank_of(prompt.completion, prompt.document)
         last = last | (prompt.completion & (rank < int(where.decode)))
     now = slice(prompt.past, prompt.past + prompt.length)
-    return Mask(_grouped(first[:, now], last[:, now], where))
+    return _grouped(first[:, now], last[:, now], where)
 
 
-def _slots(prompt: Prompt, where: Where) -> Slots:
+def _index(prompt: Prompt, where: Where) -> Tensor:
     (first, first_used), (last, last_used) = where.positions.slots(prompt.tokens)
     if where.decode != "none":
         reach = prompt.completion.cumsum(dim=1)
@@ -188,8 +192,7 @@ def _slots(prompt: Prompt, where: Where) -> Slots:
     used = used & (columns >= 0) & (columns < prompt.length)
     row = torch.arange(prompt.batch, device=columns.device) * prompt.length
     index = columns + row.view(-1, *(1,) * (columns.dim() - 1))
-    count = prompt.batch * prompt.length
-    return Slots(torch.where(used, index, count), count)
+    return torch.where(used, index, prompt.batch * prompt.length)
 
 
 def _padded(part: Tensor, width: int) -> Tensor:

@@ -1,11 +1,12 @@
 """The one writer of the plan: watches a model's forward passes and says what each of them edits.
 
 A planner is the pre-hook of a root module. It reads where the prompt is from the inputs of a
-forward pass and leaves one selection per adapter for the edited layers to read. No reader clears
-it, because a checkpointed layer runs again in the backward pass.
+forward pass and leaves one selection per group of adapters for the edited layers to read. No reader
+clears it, because a checkpointed layer runs again in the backward pass.
 """
 
 import inspect
+from collections.abc import Hashable
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reftune.generate_call import GenerateCall, begin_call
+from reftune.groups import Group, every_row, grouped
 from reftune.hooking import runs_backward
 from reftune.plan import Decoding, Prompt, Selection, Where, select
 from reftune.prompts import Inputs, Kind, everything, refuse_padding
@@ -28,29 +30,35 @@ class Planner:
 
     Attributes:
         where: what each adapter edits, by adapter name; written when adapters come and go.
+        likeness: equal for adapters that differ in nothing but their parameters; `None` for one
+            that stays alone; written with `where`.
         active: names of the active adapters; written by the layers, which PEFT tells.
         enabled: false while the adapters are disabled.
         adapter_names: one adapter per row instead of the active ones, `"__base__"` for none.
+        losses: in a training step with `adapter_names`, the mean loss of each adapter, detached.
         idle: true while the running forward pass edits nothing, whatever the adapter.
-        rotations: the orthonormal rows of the edits, for the running forward pass.
+        rotations: what the edits need of their parameters, for the running forward pass.
     """
 
     def __init__(self, root: nn.Module, kind: Kind):
         self.root = root
         self.kind: Kind = kind
         self.where: dict[str, Where] = {}
+        self.likeness: dict[str, Hashable] = {}
         self.active: list[str] = []
         self.enabled = True
         self.adapter_names: list[str] | None = None
+        self._groups: list[Group] = []
+        self._edits_nothing = False
+        self.losses: dict[str, Tensor] = {}
         self.idle = False
         self.rotations = Rotations()
         self._inside: set[str] = set()
         self._tokens: Prompt | Decoding | None = None
-        self._selections: dict[str, Selection] = {}
-        self._rows: dict[str, Tensor] = {}
+        self._selections: dict[Group, Selection] = {}
         self._generation: GenerateCall | None = None
         self._arguments = _arguments_of(root)
-        self._handles = [
+        self.handles: list[Any] = [
             root.register_forward_pre_hook(self._enter, with_kwargs=True),
             root.register_forward_hook(partial(self._leave, "root"), always_call=True),
         ]
@@ -59,7 +67,7 @@ class Planner:
             # Some trainers call the backbone and the head apart.
             self._backbone_arguments = _arguments_of(backbone)
             leave = partial(self._leave, "backbone")
-            self._handles += [
+            self.handles += [
                 backbone.register_forward_pre_hook(self._enter_backbone, with_kwargs=True),
                 backbone.register_forward_hook(leave, always_call=True),
             ]
@@ -70,7 +78,7 @@ class Planner:
 
     def detach(self) -> None:
         """Take from the model what the planner put there."""
-        for handle in self._handles:
+        for handle in self.handles:
             handle.remove()
         if self.kind != "encoder":
             del vars(self.root)["generate"]
@@ -102,19 +110,20 @@ class Planner:
             )
         return expected
 
-    def selection(self, adapter: str, hidden: Tensor) -> Selection:
-        """Return what an adapter edits in hidden states `(batch, tokens, width)`.
-
-        With an adapter per row, the selection has the rows of `rows(adapter)` alone.
-        """
+    def selection(self, group: Group, hidden: Tensor) -> Selection:
+        """Return what a group edits, in its rows, of hidden states `(batch, tokens, width)`."""
         if self._tokens is not None:
-            return self._selections[adapter]
+            return self._selections[group]
         tokens = everything(hidden.shape[0], hidden.shape[1], hidden.device)
-        return self._of_rows(select(tokens, self.where[adapter]), adapter)
+        return group.select(tokens)
 
-    def rows(self, adapter: str) -> Tensor | None:
-        """Return the rows of an adapter, or `None` if it has all."""
-        return self._rows.get(adapter)
+    @property
+    def groups(self) -> list[Group]:
+        """The adapters of this forward pass, in the order they edit.
+
+        In a backward pass, in which layers run again, those of the last one that had any.
+        """
+        return [] if self._inside and self._edits_nothing else self._groups
 
     def planned(self) -> list[str]:
         """Return the names of the adapters that edit something, in the order they do it."""
@@ -145,7 +154,8 @@ class Planner:
         self._inside.add("root")
         # A forward pass with the adapters off must leave the plan of an earlier one alone, whose
         # checkpointed layers are still to run again.
-        if self.enabled and self.planned():
+        self._edits_nothing = not (self.enabled and self.planned())
+        if not self._edits_nothing:
             inputs = dict(zip(self._arguments, args, strict=False)) | kwargs
             self._plan(Inputs(inputs, self.kind), prompt_mask)
             if self._tokens is None:
@@ -158,23 +168,38 @@ class Planner:
     def _enter_backbone(self, backbone: nn.Module, args: tuple, kwargs: dict) -> None:
         within_root = "root" in self._inside
         self._inside.add("backbone")
-        if not within_root and self.enabled and self.planned():
+        if within_root:
+            return
+        self._edits_nothing = not (self.enabled and self.planned())
+        if not self._edits_nothing:
             inputs = dict(zip(self._backbone_arguments, args, strict=False)) | kwargs
             self._plan(Inputs(inputs, self.kind), None)
 
     def _plan(self, inputs: Inputs, prompt_mask: Tensor | None) -> None:
         self._tokens = self._read(inputs, prompt_mask) if inputs.has_tokens else None
-        self._selections, self._rows = {}, {}
-        if self.adapter_names is not None:
-            self._rows = self._rows_by_name(self.adapter_names, inputs)
+        self._groups = self._grouped(inputs)
+        self._selections = {}
         if self._tokens is not None:
-            for adapter in self.planned():
-                selection = select(self._tokens, self.where[adapter])
-                self._selections[adapter] = self._of_rows(selection, adapter)
+            self._selections = {group: group.select(self._tokens) for group in self._groups}
         nothing = all(selection is None for selection in self._selections.values())
         self.idle = self._tokens is not None and nothing
         if not self.idle:
-            self.rotations.prepare(self.planned())
+            self.rotations.prepare([group.names for group in self._groups])
+
+    def _grouped(self, inputs: Inputs) -> list[Group]:
+        names = self.adapter_names
+        if names is None:
+            return [Group((name,), self.where[name]) for name in self.planned()]
+        if not inputs.has_tokens:
+            device = next(self.root.parameters()).device
+            return grouped(names, self.where, self._kind_of, device)
+        copied = self._generation is not None  # by beams
+        names = every_row(names, inputs.batch, copied)
+        return grouped(names, self.where, self._kind_of, inputs.shown.device)
+
+    def _kind_of(self, adapter: str) -> Hashable:
+        alike = self.likeness[adapter]
+        return alike if alike is not None and self.rotations.are_here(adapter) else (adapter,)
 
     def _read(self, inputs: Inputs, prompt_mask: Tensor | None) -> Prompt | Decoding:
         if self._generation is not None:
@@ -200,29 +225,6 @@ class Planner:
                 "prompt from completion: expected labels (-100 on the prompt) or prompt_mask"
             )
         return inputs.all_prompt()
-
-    def _of_rows(self, selection: Selection, adapter: str) -> Selection:
-        rows = self.rows(adapter)
-        return selection if selection is None or rows is None else selection.rows(rows)
-
-    def _rows_by_name(self, names: list[str], inputs: Inputs) -> dict[str, Tensor]:
-        """Return the rows of each adapter, where beams multiply the rows of a generation.
-
-        Raises:
-            ValueError: there is not one name per row.
-        """
-        batch = inputs.batch if inputs.has_tokens else len(names)
-        copies, rest = divmod(batch, len(names))
-        if rest or (copies != 1 and self._generation is None):
-            raise ValueError(f"{len(names)} adapter_names for {batch} rows: expected one per row")
-        repeated = [name for name in names for _ in range(copies)]
-        device = inputs.shown.device if inputs.has_tokens else None
-        return {
-            adapter: torch.tensor(
-                [row for row, name in enumerate(repeated) if name == adapter], device=device
-            )
-            for adapter in dict.fromkeys(names)
-        }
 
 
 def _arguments_of(module: nn.Module) -> list[str]:

@@ -18,8 +18,10 @@ from reftune.anatomy import Anatomy
 from reftune.attached import layers_of, planner_for, planners_of, refuse_compiled
 from reftune.building import build_edit
 from reftune.config import ReftConfig, ReftPeftType
+from reftune.groups import BASE, likeness
 from reftune.layer import InterventionLayer
 from reftune.plan import Where
+from reftune.planner import Planner
 from reftune.positions import Positions
 from reftune.sites import Site, find_sites
 
@@ -50,11 +52,12 @@ class ReftTuner(BaseTuner):
         resolve(model, config)
         with torch.device("meta") if low_cpu_mem_usage else torch.device("cpu"):
             edits = [(site, build_edit(config, site)) for site in find_sites(model, config)]
+        self._likeness = likeness(config, [edit for _, edit in edits])
         self._edits: dict[str, list[tuple[Site, nn.Module]]] = {}
         for site, edit in edits:
             self._edits.setdefault(site.module, []).append((site, edit))
         super().inject_adapter(model, adapter_name, autocast_adapter_dtype)
-        del self._edits
+        del self._edits, self._likeness
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict) -> Any:
         return peft_config
@@ -81,6 +84,7 @@ class ReftTuner(BaseTuner):
             layer.planner.where[adapter_name] = Where(
                 Positions.parse(peft_config.positions), peft_config.tied, peft_config.decode
             )
+            layer.planner.likeness[adapter_name] = self._likeness
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         """Do nothing: the config says in which dtype the edits are kept."""
@@ -90,23 +94,24 @@ class ReftTuner(BaseTuner):
         """Give every row of a batch its own adapter while PEFT runs a forward pass or generates.
 
         Raises:
-            ValueError: a name is neither an adapter nor `"__base__"`, or the model is in training.
+            ValueError: a name is neither an adapter nor `"__base__"`; or the model is in training,
+                and is no causal language model, or has wholly trained modules.
         """
         if kwargs.get("adapter_names") is None:
             yield
             return
         names = list(kwargs["adapter_names"])
-        if self.training:
-            raise ValueError("adapter_names in training: expected the model in evaluation mode")
-        unknown = sorted(set(names) - set(self.peft_config) - {"__base__"})
+        unknown = sorted(set(names) - set(self.peft_config) - {BASE})
         if unknown:
-            known = ", ".join(["__base__", *self.peft_config])
+            known = ", ".join([BASE, *self.peft_config])
             raise ValueError(f"adapter_names {unknown}: expected names out of {known}")
         planners = planners_of(self.model)
-        for planner in planners:
-            planner.adapter_names = names
         # Heads and other wholly trained modules have one copy per adapter, too.
         wrappers = [m for m in self.model.modules() if isinstance(m, AuxiliaryTrainingWrapper)]
+        if self.training and torch.is_grad_enabled():
+            _refuse_training(planners, wrappers)
+        for planner in planners:
+            planner.adapter_names = names
         hooks = [
             wrapper.register_forward_pre_hook(
                 lambda module, args, kwargs: (args, kwargs | {"adapter_names": names}),
@@ -168,6 +173,22 @@ class ReftTuner(BaseTuner):
         for layer in layers_of(self.model):
             layer.detach()
         return super()._unload_and_optionally_merge(False, *args, **kwargs)
+
+
+def _refuse_training(planners: list[Planner], wrappers: list[AuxiliaryTrainingWrapper]) -> None:
+    """Raise if it is not known what every adapter's own loss is, or its gradient."""
+    if wrappers:
+        kinds = sorted({type(wrapper).__name__ for wrapper in wrappers})
+        raise ValueError(
+            f"adapter_names in training with {', '.join(kinds)}: expected adapters without "
+            "modules_to_save, of which PEFT runs one copy per batch there"
+        )
+    for planner in planners:
+        if planner.kind != "causal":
+            raise ValueError(
+                f"adapter_names in training of {type(planner.root).__name__}: expected a causal "
+                "language model, whose labels tell every adapter's own loss"
+            )
 
 
 def resolve(model: nn.Module, config: ReftConfig) -> None:

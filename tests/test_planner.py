@@ -124,7 +124,7 @@ def test_a_hole_in_a_row_is_no_border():
     mask = torch.tensor([[0, 1, 1, 0, 1, 1, 1]])
     ids = torch.tensor([[0, 5, 6, 0, 7, 8, 9]])
     logits(model, input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(0))
-    used = planner._selections["default"].used
+    used = planner._selections[planner.groups[0]].used
     assert used[0, :, 0].nonzero()[:, 0].tolist() == [5, 6]
 
 

@@ -10,6 +10,7 @@ from reftune.attached import layers_of, planners_of
 from reftune.interventions import INTERVENTIONS
 from reftune.orthonormal import orthonormal
 from reftune.plan import Slots
+from reftune.reuse import without_reuse
 from tests.adapters import GREEDY, IDS, adapted, logits
 
 LABELS = IDS.masked_fill(torch.arange(IDS.shape[1]) < 4, -100)
@@ -32,7 +33,8 @@ def computed(monkeypatch):
 
 def step(model) -> None:
     model.train()
-    model(IDS, labels=LABELS).loss.backward()
+    with without_reuse():
+        model(IDS, labels=LABELS).loss.backward()
 
 
 @pytest.mark.parametrize("intervention", ROTATED)

@@ -14,15 +14,12 @@ from tests.adapters import (
     GREEDY,
     IDS,
     LLAMA,
-    PROMPTS,
     adapted,
     build,
     logits,
-    padded,
     pair,
     shake,
 )
-from tests.tiny_models import ENCODERS
 from tests.tiny_text import byte_level, tiny_llama
 
 
@@ -78,58 +75,6 @@ def test_active_adapters_apply_in_order():
             expected[:, -2:] = layer.reft_edits[name](expected[:, -2:])
         torch.testing.assert_close(layer.edit(hidden), expected, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(*results)
-
-
-@pytest.mark.parametrize("beams", [1, 2])
-def test_every_row_can_have_an_adapter_of_its_own(beams):
-    model = adapted(layers=[0, 1], positions="f2+l2", tied=False)
-    for name, config in {
-        "all": ReftConfig(layers=[1], positions="all", intervention="red"),
-        "steps": ReftConfig(layers=[2], positions="l1", decode=2, r=2),
-    }.items():
-        model.add_adapter(name, config)
-        shake(model, name, seed=len(name))
-    names = ["steps", "__base__", "default", "all", "default"]
-    batch = padded(PROMPTS, "left")
-    got = model.generate(**batch, adapter_names=names, num_beams=beams, **GREEDY)
-    for row, name in enumerate(names):
-        alone = {key: value[row : row + 1] for key, value in batch.items()}
-        if name == "__base__":
-            with model.disable_adapter():
-                expected = model.generate(**alone, num_beams=beams, **GREEDY)
-        else:
-            model.set_adapter(name)
-            expected = model.generate(**alone, num_beams=beams, **GREEDY)
-        assert got[row].tolist() == expected[0].tolist()
-    mixed = logits(model, **batch, adapter_names=names)
-    model.set_adapter("default")
-    torch.testing.assert_close(mixed[2], logits(model, **batch)[2], atol=1e-5, rtol=1e-4)
-
-
-def test_names_of_no_adapter_and_too_few_names_are_refused():
-    model = adapted(layers=[0])
-    with pytest.raises(ValueError, match=r"\['other'\]: expected names out of __base__, default"):
-        model(input_ids=IDS, adapter_names=["other"])
-    for names, rows in ((["default"] * 2, 1), (["default"] * 2, 4)):
-        with pytest.raises(ValueError, match=f"2 adapter_names for {rows} rows"):
-            model(input_ids=IDS.repeat(rows, 1), adapter_names=names)
-    with pytest.raises(ValueError, match="evaluation mode"):
-        model.train()(input_ids=IDS, adapter_names=["default"])
-
-
-def test_every_row_has_the_head_of_its_adapter_too():
-    config = {"layers": [0], "positions": "f1", "task_type": "SEQ_CLS"}
-    model = get_peft_model(ENCODERS[0].build(), ReftConfig(**config)).eval()
-    model.add_adapter("other", ReftConfig(**config))
-    for name, parameter in model.named_parameters():
-        if "modules_to_save" in name:
-            nn.init.normal_(parameter)
-    batch = padded(PROMPTS, "right")
-    names = ["other", "default", "other", "default", "default"]
-    mixed = logits(model, **batch, adapter_names=names)
-    for row, name in enumerate(names):
-        model.set_adapter(name)
-        torch.testing.assert_close(mixed[row], logits(model, **batch)[row], atol=1e-5, rtol=1e-4)
 
 
 def test_an_adapter_that_is_not_active_takes_no_part():
