@@ -11,6 +11,7 @@ from reftune.labelled_loss import LabelledLoss
 from reftune.layer import InterventionLayer
 from reftune.planner import Planner
 from reftune.prompts import Kind
+from reftune.reuse.reuse import Reuse
 from reftune.sites import Site
 
 
@@ -35,6 +36,12 @@ def planners_of(model: nn.Module) -> list[Planner]:
     return list({id(layer.planner): layer.planner for layer in layers_of(model)}.values())
 
 
+def reuse_of(model: nn.Module) -> list[Reuse]:
+    """Return what reuses, in training, what no edit can change: one for a causal model."""
+    handles = [handle for planner in planners_of(model) for handle in planner.handles]
+    return [handle for handle in handles if isinstance(handle, Reuse)]
+
+
 def planner_for(model: nn.Module, site: Site) -> Planner:
     """Return the planner of the forward passes that a site belongs to; make it if there is none."""
     anatomy = Anatomy(model)
@@ -57,6 +64,7 @@ def planner_for(model: nn.Module, site: Site) -> Planner:
             return planner
     planner = Planner(root, kind)
     if kind == "causal":
+        Reuse(planner)
         LabelledLoss(planner)
     return planner
 

@@ -1,6 +1,6 @@
 """Training steps on tiny models, with logits of labelled tokens alone or of all."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reftune import ReftConfig
 from reftune.labelled_loss import logits_everywhere
+from reftune.reuse import without_reuse
 from tests.adapters import padded, shake
 from tests.tiny_models import CAUSAL, TinyModel
 
@@ -35,11 +36,11 @@ def trained(architecture: TinyModel = LLAMA, overrides: dict | None = None, **fi
     return model.train()
 
 
-def batch(side: str = "right") -> dict[str, Tensor]:
+def batch(side: str = "right", rows: list = ROWS) -> dict[str, Tensor]:
     """Return rows of different lengths with labels on their completions."""
-    inputs = padded([prompt + completion for prompt, completion in ROWS], side)
+    inputs = padded([prompt + completion for prompt, completion in rows], side)
     labels = torch.full_like(inputs["input_ids"], -100)
-    for row, (prompt, completion) in enumerate(ROWS):
+    for row, (prompt, completion) in enumerate(rows):
         real = inputs["attention_mask"][row].nonzero()[:, 0]
         labels[row, real[len(prompt) :]] = torch.tensor(completion)
     return inputs | {"labels": labels}
@@ -56,14 +57,20 @@ def packed() -> dict[str, Tensor]:
     return {name: torch.tensor([values]) for name, values in given.items()}
 
 
-def step(model: nn.Module, everywhere: bool = False, read: bool = False, **inputs) -> Step:
+def step(
+    model: nn.Module, everywhere: bool = False, read: bool = False, reuse: bool = False, **inputs
+) -> Step:
     """Run a forward and a backward pass, of the loss and, if they are read, of the logits too."""
     heads: list[tuple[int, ...]] = []
     head = model.get_base_model().get_output_embeddings()
     hook = head.register_forward_hook(lambda _, args, out: heads.append(tuple(out.shape[:-1])))
     model.zero_grad()
     torch.manual_seed(1)
-    with logits_everywhere() if everywhere else nullcontext():
+    with ExitStack() as switches:
+        if everywhere:
+            switches.enter_context(logits_everywhere())
+        if not reuse:
+            switches.enter_context(without_reuse())
         output = model(**inputs)
     loss = output.loss
     total = loss + output.logits.float().square().mean() if read else loss

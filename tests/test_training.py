@@ -13,6 +13,7 @@ from transformers import TrainerCallback, set_seed
 
 from reftune import ReftConfig, training
 from reftune.output_folder import last_checkpoint
+from reftune.reuse import without_reuse
 from reftune.stopping import TrainingInterrupted
 from reftune.training import TrainingRecipe, TrainingResult, train
 from reftune.training_log import read_log
@@ -58,6 +59,13 @@ def run_interrupted(monkeypatch: pytest.MonkeyPatch, out: Path, step: int) -> No
         patch.setattr(training, "Trainer", Trainer)
         with pytest.raises(TrainingInterrupted):
             run(out)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def whole_model():
+    """Nothing is reused: what is kept is computed in other batches after an interruption."""
+    with without_reuse():
+        yield
 
 
 @pytest.fixture(scope="module")
