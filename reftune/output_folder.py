@@ -7,6 +7,7 @@ training has finished.
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peft import PeftModel
+from safetensors import safe_open
 
 Existing = Literal["refuse", "resume", "overwrite"]
 
@@ -113,22 +115,31 @@ def open_output(out: Path, existing: Existing, settings: Mapping[str, Any]) -> N
     Raises:
         ValueError: a resumed training was started with other settings; names the first of them.
     """
-    file = out / RECIPE
     if existing == "resume":
-        stored, now = json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
-        for name in sorted({*stored, *now}):
-            if stored.get(name) != now.get(name):
-                raise ValueError(
-                    f'cannot resume "{out}": {name} is {now.get(name)!r}, but the interrupted '
-                    f"training had {stored.get(name)!r}"
-                )
+        compare_settings(out, settings)
         return
     for name in (CONFIG, WEIGHTS, RECIPE, LOG_FILE, PICTURE):
         (out / name).unlink(missing_ok=True)
     if (out / CHECKPOINTS).exists():
         shutil.rmtree(out / CHECKPOINTS)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    write_atomically(out / RECIPE, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def compare_settings(out: Path, settings: Mapping[str, Any]) -> None:
+    """Hold these settings against those of the training in the folder.
+
+    Raises:
+        ValueError: they differ; names the first of them.
+    """
+    stored = json.loads((out / RECIPE).read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(settings))
+    for name in sorted({*stored, *now}):
+        if stored.get(name) != now.get(name):
+            raise ValueError(
+                f'cannot resume "{out}": {name} is {now.get(name)!r}, but the training there had '
+                f"{stored.get(name)!r}"
+            )
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -138,14 +149,23 @@ def write_atomically(file: Path, text: str) -> None:
     os.replace(partial, file)
 
 
-def save_adapter(model: PeftModel, out: Path) -> int:
-    """Write the adapter into ``out``, its config last, and return its size on disk in bytes."""
+def save_adapter(model: PeftModel, out: Path, adapter: str = "default") -> None:
+    """Write an adapter into ``out``, whatever its name, its config last."""
     partial = out / ".adapter.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(str(partial))
-    for name in sorted((p.name for p in partial.iterdir()), key=lambda name: name == CONFIG):
-        os.replace(partial / name, out / name)
-    partial.rmdir()
+    model.save_pretrained(str(partial), selected_adapters=[adapter])
+    # PEFT puts an adapter of another name than "default" into a folder of that name.
+    files = [path for path in partial.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: path.name == CONFIG):
+        os.replace(path, out / path.name)
+    shutil.rmtree(partial)
     if (out / CHECKPOINTS).is_dir() and not any((out / CHECKPOINTS).iterdir()):
         (out / CHECKPOINTS).rmdir()  # made even if none were wanted
-    return sum((out / name).stat().st_size for name in (CONFIG, WEIGHTS))
+
+
+def measure_adapter(out: Path) -> tuple[int, int]:
+    """Return how many parameters an adapter has, and its size on disk in bytes."""
+    with safe_open(out / WEIGHTS, framework="np") as weights:
+        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]
+    size = sum((out / name).stat().st_size for name in (CONFIG, WEIGHTS))
+    return sum(map(math.prod, shapes)), size

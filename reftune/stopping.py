@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was stopped by a signal after it had written a checkpoint."""
+    """Training was stopped by a signal, and the same call with `existing="resume"` goes on."""
 
 
 class StopAtStepEnd(TrainerCallback):

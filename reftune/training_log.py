@@ -22,6 +22,12 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def append_record(file: Path, record: dict[str, Any]) -> None:
+    """Write one more line to ``training.jsonl``."""
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(record) + "\n")
+
+
 class LogWriter(TrainerCallback):
     """Appends ``{"step", "epoch", "loss", "lr", "seconds"}`` (or ``"eval_loss"``) to a file.
 
@@ -67,8 +73,7 @@ class LogWriter(TrainerCallback):
             return
         seconds = round(self._before + time.monotonic() - self._start, 3)
         record = {"step": state.global_step, "epoch": state.epoch, **values, "seconds": seconds}
-        with self.file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record) + "\n")
+        append_record(self.file, record)
 
 
 class ProgressBar(TrainerCallback):

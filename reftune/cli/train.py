@@ -2,12 +2,15 @@
 
 import argparse
 import re
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from reftune.cli.console import print_facts
+from reftune.cli.jobs import run_jobs
 from reftune.cli.loading import add_model_options, load_base, resolve_model
+from reftune.cli.results import facts_of
 
 EXAMPLES = """\
 examples:
@@ -18,25 +21,52 @@ examples:
   reftune train --data tips/ --layers 4 --positions l1 --epochs 50 --lr 4e-3 --out tips-adapter \\
       --resume                                # after an interruption: the same command goes on
 
+  # many at once: a job per line, whose values stand before those of the command line
+  for lr in 1e-3 2e-3 4e-3; do for seed in 1 2 3; do
+      echo "{\"lr\": $lr, \"seed\": $seed, \"out\": \"sweep/lr$lr-seed$seed\"}"
+  done; done > jobs.jsonl
+  reftune train --jobs jobs.jsonl --data tips.jsonl --layers 4 --positions l1 --epochs 50
+
 data: a JSONL, JSON, CSV or Parquet file, a folder of those, or a hub id (owner/name:split), with
   "prompt" + "completion", "messages", or "instruction" (+ "input") + "output" in each row.
 layers: all, a list (3;9;18;24 or 3,9), a range (0-5), counted from the end (--layers=-1).
+jobs: a JSONL file, or a list in JSON or YAML, of objects whose keys are the long options of data,
+  adapter and training: {"data": "a.jsonl", "out": "a", "layers": [3, 9], "batch-size": 8}.
 """
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--data", required=True, metavar="D", help="the examples, see below")
-    parser.add_argument("--out", required=True, metavar="O", help="folder for the adapter")
-    parser.add_argument("--eval-data", metavar="D", help="held-out examples; their loss is logged")
+    _add_data_options(parser)
     add_model_options(parser)
+    parser.add_argument("--jobs", metavar="J", help="train many adapters at once, see below")
+    parser.add_argument(
+        "--rows-per-pass", type=int, metavar="N", help="rows that the jobs share a pass with (64)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    _add_reuse_options(parser)
     there = parser.add_mutually_exclusive_group()
     there.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     there.add_argument("--overwrite", action="store_true", help="replace what is in the folder")
     _add_adapter_options(parser.add_argument_group("the adapter"))
     _add_recipe_options(parser.add_argument_group("the training"))
+
+
+def _add_data_options(group: Any) -> None:
+    group.add_argument("--data", metavar="D", help="the examples, see below")
+    group.add_argument("--out", metavar="O", help="folder for the adapter")
+    group.add_argument("--eval-data", metavar="D", help="held-out examples; their loss is logged")
+
+
+def _add_reuse_options(parser: Any) -> None:
+    parser.add_argument(
+        "--no-reuse", action="store_true", help="compute again what no edit can change"
+    )
+    parser.add_argument(
+        "--reuse-memory", type=float, metavar="GB", help="to keep it (a quarter of what is free)"
+    )
+    parser.add_argument("--reuse-disk", type=float, metavar="GB", help="to keep more of it (0)")
 
 
 def _add_adapter_options(group: Any) -> None:
@@ -74,16 +104,42 @@ def _add_recipe_options(group: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and print what came of it."""
     existing = "resume" if args.resume else "overwrite" if args.overwrite else "refuse"
-    layers, decode = parse_layers(args.layers), parse_decode(args.decode)
+    with _reuse(args):
+        if args.jobs is not None:
+            return run_jobs(args, job_options(), build_job, existing)
+        return _run_one(args, existing)
+
+
+def _reuse(args: argparse.Namespace) -> AbstractContextManager:
+    """Have the options of reuse hold."""
+    sizes = [None if size is None else int(size * 1e9) for size in _reuse_sizes(args)]
+    from reftune.reuse import reuse_within, without_reuse
+
+    return without_reuse() if args.no_reuse else reuse_within(sizes[0], sizes[1] or 0)
+
+
+def _reuse_sizes(args: argparse.Namespace) -> tuple[float | None, float | None]:
+    sizes = args.reuse_memory, args.reuse_disk
+    for name, size in zip(("--reuse-memory", "--reuse-disk"), sizes, strict=True):
+        if size is not None and not 0 <= size < float("inf"):
+            raise ValueError(f"{name} {size}: expected gigabytes")
+        if size is not None and args.no_reuse:
+            raise ValueError(f"{name} {size}: expected none with --no-reuse")
+    return sizes
+
+
+def _run_one(args: argparse.Namespace, existing: Any) -> int:
+    if args.data is None or args.out is None:
+        raise ValueError("expected --data and --out, or --jobs")
+    if args.rows_per_pass is not None:
+        raise ValueError("--rows-per-pass is for --jobs; expected --batch-size")
+    config, recipe = build_job(args)
     from transformers import set_seed
 
     from reftune.data import load_rows
-    from reftune.output_folder import LOG_FILE, PICTURE, check_output
-    from reftune.training import TrainingRecipe, train
+    from reftune.output_folder import check_output
+    from reftune.training import train
 
-    given = {name: getattr(args, name, None) for name in (f.name for f in fields(TrainingRecipe))}
-    recipe = TrainingRecipe(**{name: value for name, value in given.items() if value is not None})
-    config = build_config(args, layers, decode)
     check_output(Path(args.out), existing)
     rows = load_rows(args.data)
     eval_rows = load_rows(args.eval_data, split="validation") if args.eval_data else None
@@ -93,27 +149,25 @@ def run(args: argparse.Namespace) -> int:
 
     adapted = get_peft_model(model, config)
     result = train(adapted, tokenizer, rows, args.out, recipe, existing, eval_rows)
-    facts = {
-        "adapter": str(result.out),
-        "trainable_parameters": result.trainable_parameters,
-        "size_bytes": result.adapter_bytes,
-        "rows": result.rows,
-        "rows_dropped": result.dropped.rows,
-        "steps": result.steps,
-        "loss": result.loss,
-        "seconds": result.seconds,
-        "log": str(result.out / LOG_FILE),
-        "picture": str(result.out / PICTURE) if (result.out / PICTURE).exists() else None,
-    }
-    print_facts(facts, args.json)
+    print_facts(facts_of(result), args.json)
     return 0
 
 
-def build_config(args: argparse.Namespace, layers: list[int] | str, decode: int | str) -> Any:
-    """Make the adapter's config from the options."""
-    from reftune import ReftConfig
+def job_options() -> dict[str, argparse.Action]:
+    """Return the options that a job of ``--jobs`` may have, by name."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for add in (_add_data_options, _add_adapter_options, _add_recipe_options):
+        add(parser)
+    return {action.dest: action for action in parser._actions}
 
-    return ReftConfig(
+
+def build_job(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Make the adapter's config and the recipe from the options."""
+    layers, decode = parse_layers(args.layers), parse_decode(args.decode)
+    from reftune import ReftConfig
+    from reftune.recipe import TrainingRecipe
+
+    config = ReftConfig(
         task_type="CAUSAL_LM",
         layers=layers,
         positions=args.positions,
@@ -127,6 +181,9 @@ def build_config(args: argparse.Namespace, layers: list[int] | str, decode: int 
         init=args.init,
         decode=decode,
     )
+    given = {name: getattr(args, name, None) for name in (f.name for f in fields(TrainingRecipe))}
+    recipe = TrainingRecipe(**{name: value for name, value in given.items() if value is not None})
+    return config, recipe
 
 
 def parse_layers(text: str) -> list[int] | str:
