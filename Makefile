@@ -27,7 +27,7 @@ PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 pytho
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: demo test check docs test-oldest bench pretrain clean
+.PHONY: demo test check docs test-oldest bench bench-environments pretrain clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -48,12 +48,14 @@ docs: $(VENV)/.docs
 test-oldest: $(OLDEST)/.test
 	@$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
 
+bench: bench-environments
+	@$(BENCH)/reftune/bin/python -m benchmarks $(BENCH_ARGS)
+
 # A peer whose environment cannot be made is left out of the tables, which say so.
-bench: $(BENCH)/reftune/.made
+bench-environments: $(BENCH)/reftune/.made
 	@for peer in pyreft adapters; do \
 		$(MAKE) --no-print-directory $(BENCH)/$$peer/.made PYTHON="$(PYTHON)" \
 			|| echo "No environment for $$peer: its rows are left out." >&2; done
-	@$(BENCH)/reftune/bin/python -m benchmarks $(BENCH_ARGS)
 
 pretrain: $(VENV)/.pretraining
 	$(VENV)/bin/python -m pretraining.corpus

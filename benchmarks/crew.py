@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.table import METHODS
+from benchmarks.methods.table import METHODS, WITH_MATRICES
 from benchmarks.process import Refused, Worker
 from benchmarks.shapes import SHAPES
 
@@ -25,7 +25,6 @@ class Crew:
         self.device, self.threads = device, threads
         self.workers: dict[str, Worker] = {}
         self.shapes: dict[str, str] = {}
-        self.versions: dict[str, dict[str, str]] = {}
 
     def worker(self, method: str, shape: str | None = None) -> Worker:
         """Return the worker of a method, with the frozen model of a shape if one is named.
@@ -39,9 +38,7 @@ class Crew:
             log = self.folder / f"{method}.log"
             worker = self.workers[method] = Worker(self.pythons[environment], log, self.threads)
             self.shapes.pop(method, None)
-            self.versions[environment] = worker.ask(
-                "hello", device=self.device, threads=self.threads
-            )
+            worker.ask("hello", device=self.device, threads=self.threads)
         if shape is not None and self.shapes.get(method) != shape:
             self.shapes.pop(method, None)
             worker.ask("open", **self.model(shape), path=METHODS[method].path)
@@ -69,9 +66,19 @@ class Crew:
         return str(path)
 
     def build(
-        self, method: str, shape: str, edits: dict, prompt: int, adopt: str | None = None
+        self,
+        method: str,
+        shape: str,
+        edits: dict,
+        prompt: int,
+        adopt: str | None = None,
+        **options: Any,
     ) -> dict:
         """Have a worker build its method; return what it says of it.
+
+        Args:
+            adopt: the file of R, W and b for methods that have them.
+            options: of the method, unless the table says otherwise.
 
         Raises:
             Refused: it cannot.
@@ -81,8 +88,8 @@ class Crew:
             "build",
             path=entry.path,
             edits=edits,
-            options={**entry.options, "prompt": prompt},
-            adopt=adopt if method in ("reftune", "reftune_compiled", "pyreft") else None,
+            options={**options, **entry.options, "prompt": prompt},
+            adopt=adopt if method in WITH_MATRICES else None,
         )
 
     def keep(self, methods: tuple[str, ...]) -> list[str]:

@@ -12,9 +12,15 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": _from("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": cores,
-        "memory": _from("/proc/meminfo", "MemTotal"),
+        "memory": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _memory() -> str:
+    """Return the memory in whole GiB; the kernel's own share differs from start to start."""
+    kilobytes = _from("/proc/meminfo", "MemTotal").partition(" ")[0]
+    return f"{int(kilobytes) / 2**20:.0f} GiB" if kilobytes else ""
 
 
 def _from(path: str, name: str) -> str:

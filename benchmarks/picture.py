@@ -1,14 +1,20 @@
-"""The training steps as a picture: every method's time against the floor, case by case."""
+"""The training steps as a picture: every method's time against the floor, a panel per case."""
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import title
 from benchmarks.rows import Row
 
+COLUMNS = 3
+OURS, OTHERS = "tab:orange", "tab:gray"
+# A bar that is longer is cut, so that the others can be told apart; its number says how long it is.
+LONGEST = 4.0
+
 
 def draw(rows: list[Row], path: Path) -> bool:
     """Write a PNG; return False where matplotlib is missing or there is nothing to draw."""
-    steps = [row for row in rows if row.group == "steps" and row.ratio is not None]
+    steps = [row for row in rows if row.group == "steps" and row.ratio and row.method != "floor"]
     try:
         import matplotlib
     except ImportError:
@@ -19,21 +25,34 @@ def draw(rows: list[Row], path: Path) -> bool:
     from matplotlib import pyplot
 
     cases = list(dict.fromkeys(row.case for row in steps))
-    methods = list(dict.fromkeys(row.method for row in steps if row.method != "floor"))
-    figure, axes = pyplot.subplots(figsize=(2 + 1.3 * len(cases), 4.5), layout="constrained")
-    colors, thickness = pyplot.get_cmap("tab10"), 0.8 / max(len(methods), 1)
-    for index, method in enumerate(methods):
-        own = [row for row in steps if row.method == method]
-        places = [cases.index(row.case) + (index + 0.5) * thickness - 0.4 for row in own]
-        heights = [row.ratio or 0.0 for row in own]
-        axes.bar(places, heights, thickness, label=title(method), color=colors(index % 10))
-    axes.axhline(1, color="black", linewidth=0.8)
-    # Wide models make pyreft an order slower than the rest.
-    if max(row.ratio or 0.0 for row in steps) > 4:
-        axes.set_yscale("log")
-    axes.set_xticks(range(len(cases)), cases)
-    axes.set_ylabel("time of a step / floor")
-    axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=120)
+    lines = -(-len(cases) // COLUMNS)
+    most = max(sum(row.case == case for row in steps) for case in cases)
+    size = (5 * COLUMNS, lines * (0.9 + 0.24 * most))
+    figure, axes = pyplot.subplots(
+        lines, COLUMNS, figsize=size, layout="constrained", squeeze=False, sharex=True
+    )
+    for panel in axes.flat[len(cases) :]:
+        panel.set_visible(False)
+    for panel, case in zip(axes.flat, cases, strict=False):
+        _panel(panel, case, [row for row in steps if row.case == case])
+        panel.set_ylim(most - 0.5, -0.5)
+    figure.supxlabel("time of a training step / time of the floor (the line)", fontsize="medium")
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
     return True
+
+
+def _panel(axes: Any, case: str, rows: list[Row]) -> None:
+    names = [title(row.method) for row in rows]
+    ratios = [row.ratio or 0.0 for row in rows]
+    colors = [OURS if row.method.startswith("reftune") else OTHERS for row in rows]
+    shown = [min(ratio, LONGEST) for ratio in ratios]
+    bars = axes.barh(names, shown, color=colors)
+    axes.axvline(1, color="black", linewidth=0.8)
+    # The numbers hide the line where they cross it.
+    given = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}, "zorder": 3}
+    labels = [f"{ratio:.2f}" for ratio in ratios]
+    axes.bar_label(bars, labels=labels, padding=3, fontsize="small", **given)
+    axes.set_xlim(0, LONGEST * 1.15)
+    axes.tick_params(labelsize="small", labelbottom=True)
+    axes.set_title(case, fontsize="medium", loc="left")

@@ -2,7 +2,28 @@
 
 from dataclasses import dataclass
 
-from benchmarks.settings import Case, cpu_cases, cuda_cases, quick_cases
+from benchmarks.settings import Case, Rows, cpu_cases, cuda_cases, quick_cases
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """Trainings at once against trainings in turn, on one model.
+
+    Attributes:
+        shape: the model.
+        count: how many.
+        measured: how many of them are trained in turn; the rest takes as long.
+        rows: of each.
+        epochs: of each; its rows are one batch.
+        rounds: how often.
+    """
+
+    shape: str
+    count: int
+    measured: int
+    rows: Rows
+    epochs: int
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -13,6 +34,7 @@ class Plan:
         cases: the training steps.
         shape: the model of everything else.
         storage: the model that adapters are saved and loaded with.
+        tenants: trainings at once, by model.
         prompts: of the tutorial, in tokens.
         epochs: of the tutorial.
         tutorial: seconds per method and prompt, after which the rest is extrapolated.
@@ -29,6 +51,7 @@ class Plan:
     cases: tuple[Case, ...]
     shape: str
     storage: str
+    tenants: tuple[Tenants, ...]
     prompts: tuple[int, ...]
     epochs: int
     tutorial: float
@@ -39,7 +62,7 @@ class Plan:
     stacks: tuple[int, ...]
     rounds: int
     budget: float
-    imports: int = 5
+    imports: int = 3
     completion: int = 16
 
 
@@ -49,16 +72,20 @@ def cpu_plan() -> Plan:
         cases=tuple(cpu_cases()),
         shape="60m",
         storage="wide",
+        tenants=(
+            Tenants("bundled", 32, 16, Rows(10, 64, 16), 20, 2),
+            Tenants("60m", 32, 2, Rows(10, 64, 16), 10, 1),
+        ),
         prompts=(64, 512),
         epochs=100,
-        tutorial=35,
+        tutorial=20,
         generation=((1, 96), (8, 96), (8, 480)),
         new=64,
         mixed=(32, 32, 32),
         widths=(768, 4096),
         stacks=(1, 8, 64),
         rounds=15,
-        budget=40,
+        budget=15,
     )
 
 
@@ -68,16 +95,17 @@ def cuda_plan(shape: str) -> Plan:
         cases=tuple(cuda_cases(shape)),
         shape=shape,
         storage=shape,
+        tenants=(Tenants(shape, 32, 4, Rows(10, 64, 16), 20, 1),),
         prompts=(64, 512),
         epochs=100,
-        tutorial=15,
-        generation=((1, 96), (8, 96), (8, 480)),
+        tutorial=10,
+        generation=((1, 96), (8, 480)),
         new=64,
         mixed=(32, 96, 32),
         widths=(4096,),
         stacks=(1, 64),
         rounds=15,
-        budget=15,
+        budget=10,
     )
 
 
@@ -87,6 +115,7 @@ def quick_plan() -> Plan:
         cases=tuple(quick_cases()),
         shape="tiny",
         storage="tiny-wide",
+        tenants=(Tenants("tiny", 3, 2, Rows(2, 16, 4), 2, 1),),
         prompts=(16,),
         epochs=4,
         tutorial=5,

@@ -13,6 +13,20 @@ class Refused(Exception):
     """A worker could not do what it was asked; the message is its error."""
 
 
+def variables(threads: int) -> dict[str, str]:
+    """Return the environment variables of what is measured."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # A worker that waits for its turn sleeps.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
 class Worker:
     """A process in an environment of its own.
 
@@ -23,16 +37,6 @@ class Worker:
     """
 
     def __init__(self, python: str, log: Path, threads: int):
-        variables = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            # A worker that waits for its turn sleeps.
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "PYTHONPATH": str(ROOT),
-        }
         self.log = log
         with log.open("w") as stderr:
             self.process = subprocess.Popen(
@@ -42,7 +46,7 @@ class Worker:
                 stderr=stderr,
                 text=True,
                 cwd=ROOT,
-                env=variables,
+                env=variables(threads),
             )
 
     def ask(self, do: str, **given: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from benchmarks.archive import Archive
 from benchmarks.methods.table import METHODS
 from benchmarks.rows import Row
 from benchmarks.settings import SETTINGS
@@ -13,6 +14,8 @@ TITLES = {
     "prefill": "The prompt alone",
     "decode": "The tokens after the first",
     "mixed": "A batch with an adapter per row",
+    "mixed prefill": "The same, the prompt alone",
+    "tenants": "Many trainings, together and in turn",
     "build": "Building an adapter, all layers, rank 8",
     "save": "Saving it",
     "load": "Loading it onto a loaded model",
@@ -22,21 +25,23 @@ TITLES = {
 SHORT = {"peak bytes": "peak", "bytes on disk": "disk", "parameter bytes": "parameters"}
 
 
-def render(results: dict[str, Any], rows: list[Row]) -> str:
+def render(archive: Archive) -> str:
     """Return the report: the machine, the bars, and a table per group."""
-    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    about, rows = archive.about, archive.rows
+    machine = ", ".join(f"{name} {value}" for name, value in about["machine"].items())
+    seconds = sum(run["seconds"] for run in archive.runs.values())
     lines = [
         "# Benchmark",
         "",
-        f"{machine}; device {results['device']}, torch threads "
-        f"{results['threads']}, seed {results['seed']}, {results['seconds']:.0f} s in all.",
+        f"{machine}; device {about['device']}, torch threads "
+        f"{about['threads']}, seed {about['seed']}, {seconds:.0f} s in all.",
         "",
     ]
-    for name, versions in results["versions"].items():
+    for name, versions in archive.versions.items():
         listed = ", ".join(f"{package} {version}" for package, version in versions.items())
         lines.append(f"* {name}: {listed}")
-    lines += [*(f"* {line}" for line in results["left out"]), "", "## Bars", ""]
-    lines += _table(("bar", "", "measured", ""), [_bar_cells(bar) for bar in results["bars"]])
+    lines += [*_left_out(archive), "", "## Bars", ""]
+    lines += _table(("bar", "", "measured", ""), [_bar_cells(bar) for bar in archive.bars()])
     for group in dict.fromkeys(row.group for row in rows):
         own = [row for row in rows if row.group == group]
         lines += ["", f"## {TITLES.get(group, group)}", ""]
@@ -45,6 +50,19 @@ def render(results: dict[str, Any], rows: list[Row]) -> str:
         head = ("case", "method", "median", "quartiles", "n", "ratio", "to", "further")
         lines += _table(head, [_cells(row) for row in own])
     return "\n".join(lines) + "\n"
+
+
+def _left_out(archive: Archive) -> list[str]:
+    """Say whose rows are missing where."""
+    missing: dict[str, list[str]] = {}
+    for work, run in archive.runs.items():
+        for name in run["left out"]:
+            missing.setdefault(name, []).append(work)
+    return [
+        f"* {name}: left out, no environment that runs"
+        + ("" if len(works) == len(archive.runs) else f" ({', '.join(works)})")
+        for name, works in missing.items()
+    ]
 
 
 def title(method: str) -> str:

@@ -21,6 +21,7 @@ class Row:
         ratio: the median over rounds of this sample to that of the reference, of the same round.
         error: why there are no samples.
         details: what else was found: bytes at the peak, FLOPs, ...
+        work: the name of `--only` under which it was measured.
     """
 
     group: str
@@ -32,6 +33,7 @@ class Row:
     ratio: float | None = None
     error: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    work: str = ""
 
     @property
     def median(self) -> float | None:

@@ -67,6 +67,11 @@ class Case:
     budget: float
 
     @property
+    def repeats(self) -> bool:
+        """Say whether every round has the same rows, so that what was kept of them is of use."""
+        return "reftune_reuse" in self.methods
+
+    @property
     def name(self) -> str:
         """Return what the case is called in the tables."""
         return f"{self.setting} {self.length}"
@@ -88,6 +93,9 @@ STEP_METHODS = ("frozen", "floor", "reftune", "pyreft", "adapters", "lora_qv", "
 FEW = ("frozen", "floor", "reftune", "pyreft")
 WIDE_METHODS = (*FEW, "adapters", "lora_qv")
 CUDA_METHODS = (*FEW, "lora_qv")
+REUSE = ("reftune_reuse",)
+# The bar for what is kept of the prompt is for prompts of 512.
+LONG = {"iv": 512}
 # A compiled step is compared with a compiled floor.
 COMPILED = ("floor_compiled", "reftune_compiled")
 
@@ -97,17 +105,19 @@ def cpu_cases() -> list[Case]:
     cases = []
     for setting, edits in EDITS.items():
         methods = FEW if setting == "iv" else STEP_METHODS
+        methods += REUSE if setting in ("i", "iv") else ()
         if setting == "ii":
             methods = (*methods, "frozen_pyreft", "frozen_adapters")
+        prompt = LONG.get(setting, 480)
         cases += [
-            Case(setting, "short", "60m", edits, Rows(8, 96, 32), methods, 50),
-            Case(setting, "long", "60m", edits, Rows(4, 480, 32), methods, 110),
+            Case(setting, "short", "60m", edits, Rows(8, 96, 32), methods, 30),
+            Case(setting, "long", "60m", edits, Rows(4, prompt, 32), methods, 60),
         ]
     for setting in ("ii", "iii"):
         given = (f"vi-{setting}", EDITS[setting], WIDE_METHODS)
         cases += [
-            Case(given[0], "short", "wide", given[1], Rows(1, 96, 32), given[2], 40),
-            Case(given[0], "long", "wide", given[1], Rows(1, 480, 32), FEW, 80),
+            Case(given[0], "short", "wide", given[1], Rows(1, 96, 32), given[2], 30),
+            Case(given[0], "long", "wide", given[1], Rows(1, 480, 32), FEW, 50),
         ]
     memory = ("floor", "reftune", "lora_qv")
     cases.append(Case("memory", "long", "60m-128k", TIED, Rows(2, 512, 32), memory, 30))
@@ -118,14 +128,15 @@ def cuda_cases(shape: str) -> list[Case]:
     """Return the training steps on a GPU, in bfloat16."""
     cases = []
     for setting, edits in EDITS.items():
-        compiled = COMPILED if setting == "ii" or shape == "tinyllama-1.1b" else ()
-        methods = (*(FEW if setting == "iv" else CUDA_METHODS), *compiled)
-        if setting == "iv":
-            methods = FEW
-        cases.append(Case(setting, "short", shape, edits, Rows(8, 96, 32), methods, 15))
-        if setting == "ii":
-            uncompiled = CUDA_METHODS
-            cases.append(Case(setting, "long", shape, edits, Rows(8, 480, 32), uncompiled, 15))
+        uncompiled = FEW if setting == "iv" else CUDA_METHODS
+        uncompiled += REUSE if setting in ("i", "iv") else ()
+        # To compile takes near a minute each, of ten for everything.
+        compiled = COMPILED if setting in ("ii", "iii") and shape == "tinyllama-1.1b" else ()
+        methods = (*uncompiled, *compiled)
+        cases.append(Case(setting, "short", shape, edits, Rows(8, 96, 32), methods, 10))
+        if setting in ("ii", "iv"):
+            rows = Rows(8, LONG.get(setting, 480), 32)
+            cases.append(Case(setting, "long", shape, edits, rows, uncompiled, 10))
     memory = ("floor", "reftune", "lora_qv")
     if SHAPES[shape].vocab_size > 100_000:
         cases.append(Case("memory", "long", shape, TIED, Rows(4, 512, 32), memory, 10))

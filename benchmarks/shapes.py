@@ -1,6 +1,7 @@
 """The sizes of the measured models: Llamas with random weights."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Shape:
     intermediate_size: int
     vocab_size: int
 
-    def arguments(self) -> dict[str, int]:
+    def arguments(self) -> dict[str, Any]:
         """Return the arguments of `LlamaConfig`."""
         return asdict(self)
 
@@ -28,6 +29,8 @@ SHAPES = {
     "wide": Shape(4096, 4, 32, 8, 2048, 1024),
     "tinyllama-1.1b": Shape(2048, 22, 32, 4, 5632, 32_000),
     "llama-3-8b": Shape(4096, 32, 32, 8, 14_336, 128_256),
+    # As large as the model that comes with reftune.
+    "bundled": Shape(192, 4, 6, 3, 512, 4777),
     # For `--quick`.
     "tiny": Shape(32, 2, 2, 2, 48, 96),
     "tiny-wide": Shape(64, 2, 2, 2, 48, 96),

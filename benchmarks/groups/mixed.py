@@ -13,18 +13,21 @@ METHODS = ("frozen", "reftune", "lora_qv")
 
 
 def measure_mixed(crew: Crew, plan: Plan) -> list[Row]:
-    """Time greedy answers with PEFT's `adapter_names`."""
+    """Time greedy answers with PEFT's `adapter_names`, and the prompt alone."""
     count, prompt, new = plan.mixed
+    rows: list[Row] = []
     errors: dict[str, str] = {}
     edits = TIED.described(SHAPES[plan.shape].num_hidden_layers)
-    jobs = {}
-    for method in crew.keep(METHODS):
+    present = crew.keep(METHODS)
+    for method in present:
         attempt(errors, method, partial(_prepare, crew, plan, method, edits))
-        jobs[method] = partial(_answer, crew, method, {"rows": count, "prompt": prompt, "new": new})
-    jobs = {method: job for method, job in jobs.items() if method not in errors}
-    samples = interleave(jobs, plan.rounds, plan.budget, errors)
-    case = f"{count} rows, {count} adapters, prompt {prompt}, {new} new"
-    return make_rows("mixed", case, samples, errors, {"": "frozen"}, {})
+    case = f"{count} rows, {count} adapters, prompt {prompt}"
+    for group, tokens in (("mixed", new), ("mixed prefill", 1)):
+        given = {"rows": count, "prompt": prompt, "new": tokens}
+        jobs = {m: partial(_answer, crew, m, given) for m in present if m not in errors}
+        samples = interleave(jobs, plan.rounds, plan.budget, errors)
+        rows += make_rows(group, f"{case}, {tokens} new", samples, errors, {"": "frozen"}, {})
+    return rows
 
 
 def _prepare(crew: Crew, plan: Plan, method: str, edits: dict) -> None:

@@ -27,7 +27,7 @@ def measure_storage(crew: Crew, plan: Plan) -> list[Row]:
             built = attempt(errors, method, partial(crew.build, method, plan.storage, edits, 16))
             ask = partial(crew.worker(method, plan.storage).ask, "save_and_load", seed=number)
             kept = attempt(errors, method, ask) if built is not None else None
-            if kept is None or number == 0:
+            if built is None or kept is None or number == 0:
                 continue
             seconds = {"build": built["seconds"], "save": kept["save"], "load": kept["load"]}
             for what, value in seconds.items():

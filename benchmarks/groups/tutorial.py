@@ -12,7 +12,7 @@ from benchmarks.settings import ONE, Rows
 from benchmarks.shapes import SHAPES
 
 EXAMPLES = 10
-PEERS = ("reftune", "pyreft", "lora_qv")
+PEERS = ("reftune", "reftune_no_reuse", "pyreft", "lora_qv")
 
 
 def measure_tutorial(crew: Crew, plan: Plan) -> list[Row]:

@@ -1,6 +1,7 @@
 """What every method can be asked for; the frozen model itself is the plainest of them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ class Method:
         """Take over the matrices of a file."""
         with torch.no_grad():
             self.adopt(load_file(path))
+
+    def training(self) -> AbstractContextManager[object]:
+        """Return the context of training steps."""
+        return nullcontext()
 
     def train(self) -> None:
         """Prepare for training steps."""

@@ -1,6 +1,7 @@
 """LoReFT by reftune, through PEFT, as a user gets it."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.methods.method import Method
 from reftune import ReftConfig
+from reftune.reuse import without_reuse
 
 NAMES = {"weight": "R", "source": "W", "bias": "b"}
 
@@ -21,6 +23,9 @@ class Reftune(Method):
         self.model = get_peft_model(self.base, self.config())
         if self.options.get("compiled"):
             self.model.base_model.model = torch.compile(self.model.base_model.model)
+
+    def training(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.options.get("reuse", True) else without_reuse()
 
     def config(self) -> ReftConfig:
         """Return the adapter's configuration, with the published start: as pyreft's."""

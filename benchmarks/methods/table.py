@@ -22,6 +22,7 @@ class Entry:
 
 
 QV, ALL = ["q_proj", "v_proj"], "all-linear"
+REUSE, NO_REUSE = {"reuse": True}, {"reuse": False}
 COMPILED, PREFIX = {"compiled": True}, {"prefix_only": True}
 METHODS = {
     "frozen": Entry("reftune", "method:Frozen", "frozen model"),
@@ -30,6 +31,8 @@ METHODS = {
     "floor": Entry("reftune", "bias_floor:BiasFloor", "floor: a bias"),
     "floor_compiled": Entry("reftune", "bias_floor:BiasFloor", "floor, compiled", COMPILED),
     "reftune": Entry("reftune", "reftune_adapter:Reftune", "reftune"),
+    "reftune_reuse": Entry("reftune", "reftune_adapter:Reftune", "reftune, reuse", REUSE),
+    "reftune_no_reuse": Entry("reftune", "reftune_adapter:Reftune", "reftune, no reuse", NO_REUSE),
     "reftune_compiled": Entry("reftune", "reftune_adapter:Reftune", "reftune, compiled", COMPILED),
     "pyreft": Entry("pyreft", "pyreft_model:Pyreft", "pyreft"),
     "adapters": Entry("adapters", "adapterhub:AdapterHub", "AdapterHub"),
@@ -39,3 +42,5 @@ METHODS = {
     "lora_qv": Entry("reftune", "lora:Lora", "LoRA r 8 on q,v", {"targets": QV}),
     "lora_all": Entry("reftune", "lora:Lora", "LoRA r 8, all linear", {"targets": ALL}),
 }
+# Whose losses are compared, from the same R, W and b.
+WITH_MATRICES = ("reftune", "reftune_reuse", "reftune_compiled", "pyreft")

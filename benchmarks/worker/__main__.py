@@ -5,6 +5,7 @@
 What libraries print goes to stderr, which the parent keeps as a log.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -25,7 +26,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         training.build,
         training.loss,
         training.step,
-        training.step_peak,
         training.step_counts,
         generating.answer,
         generating.tokens,
@@ -38,6 +38,19 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         orthonormal_rows.orthonormal_seconds,
     )
 }
+# These import what the peers' environments do not have.
+LATE = {
+    "tenants_together": "benchmarks.worker.tenants",
+    "tenants_in_turn": "benchmarks.worker.tenants",
+    "tenants_files": "benchmarks.worker.tenants",
+}
+
+
+def command(name: str) -> Callable[..., Any]:
+    """Return the function that answers a request."""
+    if name in LATE:
+        return getattr(importlib.import_module(LATE[name]), name)
+    return COMMANDS[name]
 
 
 def main() -> None:
@@ -48,7 +61,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = {"value": COMMANDS[request.pop("do")](session, **request)}
+            answer = {"value": command(request.pop("do"))(session, **request)}
         except Exception as error:  # whatever a peer raises is a result
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -24,7 +24,7 @@ def fill(model: LlamaForCausalLM, seed: int) -> None:
                     weight.mul_(weight.shape[-1] ** 0.5 * 0.2)
 
 
-def write_weights(arguments: dict[str, int], folder: str, name: str, seed: int) -> None:
+def write_weights(arguments: dict[str, Any], folder: str, name: str, seed: int) -> None:
     """Make the weights of a shape, in float32, unless they are there."""
     path = Path(folder) / WEIGHTS.format(name)
     if not path.exists():
@@ -34,7 +34,7 @@ def write_weights(arguments: dict[str, int], folder: str, name: str, seed: int) 
 
 
 def load_base(
-    arguments: dict[str, int], folder: str, name: str, device: str, seed: int
+    arguments: dict[str, Any], folder: str, name: str, device: str, seed: int
 ) -> LlamaForCausalLM:
     """Return the frozen model.
 

@@ -5,7 +5,6 @@ import gc
 import importlib
 import sys
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,12 @@ from benchmarks.methods.method import Method
 from benchmarks.worker.base_model import load_base, make_batch, write_weights
 from benchmarks.worker.memory import allocated
 
-PACKAGES = ("torch", "transformers", "peft", "reftune", "pyreft", "pyvene", "adapters", "numpy")
-
 
 @dataclass
 class Session:
     """What is loaded. `open` comes first, then any number of `build`."""
 
     device: str = "cpu"
-    threads: int = 2
     where: dict[str, Any] = field(default_factory=dict)
     base: Any = None
     method: Any = None
@@ -32,30 +28,16 @@ class Session:
     loaded: int = 0
     names: list[str] = field(default_factory=list)
 
-    def versions(self) -> dict[str, str]:
-        """Return the versions of Python and of what is measured here."""
-        found = {"python": ".".join(map(str, sys.version_info[:3]))}
-        for package in PACKAGES:
-            try:
-                found[package] = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                continue
-        return found
-
-    def hello(self, device: str, threads: int) -> dict[str, str]:
-        """Set the device and the threads; return the versions."""
-        self.device, self.threads = device, threads
+    def hello(self, device: str, threads: int) -> None:
+        """Set the device and the threads."""
+        self.device = device
         torch.set_num_threads(threads)
-        versions = self.versions()
-        if device == "cuda":
-            versions["gpu"] = torch.cuda.get_device_name()
-        return versions
 
-    def write(self, arguments: dict[str, int], folder: str, name: str, seed: int) -> None:
+    def write(self, arguments: dict[str, Any], folder: str, name: str, seed: int) -> None:
         """Write the weights of a shape for all workers."""
         write_weights(arguments, folder, name, seed)
 
-    def open(self, arguments: dict[str, int], folder: str, name: str, seed: int, path: str) -> int:
+    def open(self, arguments: dict[str, Any], folder: str, name: str, seed: int, path: str) -> int:
         """Load the frozen model and the code of a method; return the bytes in use with them."""
         self.release()
         self.method_class(path)

@@ -36,21 +36,21 @@ def build(session: Session, path: str, edits: dict, options: dict, adopt: str | 
 
 def loss(session: Session, rows: Rows, seed: int, frozen: bool) -> float:
     """Return the loss of a batch, by the method or by the frozen model alone."""
-    batch = session.batch(rows, seed)
-    with torch.no_grad():
-        if frozen:
-            return session.base(**batch).loss.item()
-        return session.method.loss(batch).item()
+    batch, method = session.batch(rows, seed), session.method
+    # With gradients, as in a step: without them nothing is reused.
+    with torch.set_grad_enabled(method.trains and not frozen), method.training():
+        return (session.base(**batch).loss if frozen else method.loss(batch)).item()
 
 
-def step(session: Session, rows: Rows, seed: int) -> float:
-    """Return the seconds of one training step on the batch of a seed."""
-    return seconds(session.device, _step(session, rows, seed))
+def step(session: Session, rows: Rows, seed: int) -> dict[str, float]:
+    """Take one training step on the batch of a seed.
 
-
-def step_peak(session: Session, rows: Rows, seed: int) -> int:
-    """Return the most bytes in use during a step, above the loaded model."""
-    return peak(session.device, _step(session, rows, seed)) - session.loaded
+    Returns:
+        `seconds`, and `peak`: the most bytes in use meanwhile, above the loaded model.
+    """
+    work, took = _step(session, rows, seed), []
+    most = peak(session.device, lambda: took.append(seconds(session.device, work)))
+    return {"seconds": took[0], "peak": most - session.loaded}
 
 
 def step_counts(session: Session, rows: Rows, seed: int) -> dict[str, int]:
@@ -66,8 +66,9 @@ def _step(session: Session, rows: Rows, seed: int) -> Callable[[], None]:
             method.loss(batch)
 
     def trained() -> None:
-        optimizer.zero_grad()
-        method.loss(batch).backward()
-        optimizer.step()
+        with method.training():
+            optimizer.zero_grad()
+            method.loss(batch).backward()
+            optimizer.step()
 
     return trained if method.trains else frozen

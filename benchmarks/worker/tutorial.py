@@ -58,6 +58,7 @@ def _train(
         started = time.perf_counter()
         method = kind(base, edits, **options)
         method.train()
-        method.trainer(batch, arguments, clock).train()
+        with method.training():
+            method.trainer(batch, arguments, clock).train()
         finished = time.perf_counter()
     return {"ends": [end - started for end in clock.ends], "seconds": finished - started}
