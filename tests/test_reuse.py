@@ -163,6 +163,7 @@ def test_under_autocast(dtype):
     with torch.autocast("cpu", dtype=dtype):
         plain, ours = both(model, **long_batch())
     check_equal(ours, plain, atol=2e-2)
+    assert len(frozen_of(model).store) == 3
 
 
 def test_an_adapter_per_row():

@@ -41,6 +41,19 @@ def test_dropout_in_the_base_model_is_a_reason(caplog):
     assert "attention_dropout=0.1" in str(reused(model).reason)
 
 
+@pytest.mark.parametrize("positions", ["f1", "f2+l2", "all"])
+def test_edits_of_the_beginning_of_the_prompt_are_a_reason(caplog, positions):
+    model = trained(layers=[0], positions=positions, component="attention_output")
+    assert "first layer is edited" in str(why_not(model, caplog, **long_batch()))
+
+
+def test_checkpointing_of_a_model_that_is_edited_in_its_first_layer_is_a_reason(caplog):
+    model = trained(layers=[0], positions="l1", component="attention_output")
+    model.gradient_checkpointing_enable()
+    model.enable_input_require_grads()
+    assert "takes no cache" in str(why_not(model, caplog, **long_batch()))
+
+
 def test_other_trained_weights_are_a_reason(caplog):
     base = LLAMA.build()
     lora = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False))

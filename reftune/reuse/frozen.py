@@ -65,7 +65,8 @@ class Frozen:
         checkpointing = any(
             getattr(module, "gradient_checkpointing", False) for module in (backbone, *layers)
         )
-        known = [(below, checkpointing), *fingerprint(backbone)]
+        suffix = any(suffix_of(where) is not None for _, where in edited)
+        known = [(below, checkpointing, suffix), *fingerprint(backbone)]
         return cls(planner, layers, edited, below, checkpointing, known)
 
     def __post_init__(self) -> None:
@@ -78,6 +79,10 @@ class Frozen:
         root: Any = self.planner.root
         if not self.layers:
             return f"the layers of {type(root).__name__} are not known"
+        if not self.below and self.is_checkpointing:
+            return "its first layer is edited, and gradient checkpointing takes no cache"
+        if not self.below and all(suffix_of(where) is None for _, where in self.edited):
+            return "its first layer is edited, and other tokens than the last ones of the prompt"
         return why_not(root, root.base_model)
 
     def output(self, hidden: Tensor) -> Any:
