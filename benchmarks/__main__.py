@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.archive import RESULTS, Archive, open_archive, read
 from benchmarks.crew import SEED, Crew
 from benchmarks.environment import ask
-from benchmarks.groups.generation import measure_generation
+from benchmarks.groups.generation import measure_decoding, measure_generation
 from benchmarks.groups.imports import measure_imports
 from benchmarks.groups.mixed import measure_mixed
 from benchmarks.groups.orthonormal import measure_orthonormal
@@ -34,6 +34,7 @@ GROUPS: dict[str, Callable[[Crew, Plan], list[Row]]] = {
     "v": measure_tutorial,
     "tenants": measure_tenants,
     "generation": measure_generation,
+    "decoding": measure_decoding,
     "mixed": measure_mixed,
     "storage": measure_storage,
     "import": measure_imports,
@@ -87,11 +88,12 @@ def chosen(work: Work, only: list[str]) -> Work:
     Raises:
         ValueError: a name is unknown.
     """
-    unknown = set(only) - set(STEPS) - set(GROUPS)
+    unknown = set(only) - set(STEPS) - set(GROUPS) - set(work)
     if unknown:
         raise ValueError(f"--only {sorted(unknown)}: expected some of {[*STEPS, *GROUPS]}")
     # The steps of a setting are several: "vi-ii short" is of "vi".
-    return {n: one for n, one in work.items() if not only or re.split("[ -]", n)[0] in only}
+    wanted = {n for n in work if n in only or re.split("[ -]", n)[0] in only}
+    return {n: one for n, one in work.items() if not only or n in wanted}
 
 
 def measure(crew: Crew, work: Work, archive: Archive, run: dict, order: list[str]) -> None:

@@ -13,6 +13,8 @@ TITLES = {
     "generate": "Whole answers, all layers f7+l7 edited",
     "prefill": "The prompt alone",
     "decode": "The tokens after the first",
+    "prefill pair": "The prompt alone, in many rounds",
+    "decode pair": "The tokens after the first, in many rounds",
     "mixed": "A batch with an adapter per row",
     "mixed prefill": "The same, the prompt alone",
     "tenants": "Many trainings, together and in turn",

@@ -118,6 +118,8 @@ def cpu_cases() -> list[Case]:
         cases += [
             Case(given[0], "short", "wide", given[1], Rows(1, 96, 32), given[2], 30),
             Case(given[0], "long", "wide", given[1], Rows(1, 480, 32), FEW, 50),
+            # In many rounds: what is looked for is less than the noise of a few.
+            Case(given[0], "pair", "wide", given[1], Rows(1, 96, 32), ("floor", "reftune"), 40),
         ]
     memory = ("floor", "reftune", "lora_qv")
     cases.append(Case("memory", "long", "60m-128k", TIED, Rows(2, 512, 32), memory, 30))

@@ -88,9 +88,12 @@ def test_only_names_settings_and_groups():
     assert list(chosen(work, ["vi"])) == [
         "vi-ii short",
         "vi-ii long",
+        "vi-ii pair",
         "vi-iii short",
         "vi-iii long",
+        "vi-iii pair",
     ]
+    assert list(chosen(work, ["vi-ii pair", "v"])) == ["vi-ii pair", "v"]
     assert list(chosen(work, ["i", "v"])) == ["i short", "i long", "v"]
     assert list(chosen(work, [])) == list(work)
     with pytest.raises(ValueError, match=r"vii.*expected some of"):

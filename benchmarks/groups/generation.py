@@ -28,6 +28,8 @@ REFERENCES = {
     "adapters_prefix": "frozen_adapters",
 }
 CHECK_SEED = 1000
+PAIR = ("frozen", "reftune")
+PATIENCE = 2.5  # times the budget of a case
 
 
 def measure_generation(crew: Crew, plan: Plan) -> list[Row]:
@@ -59,6 +61,37 @@ def measure_generation(crew: Crew, plan: Plan) -> list[Row]:
             rows += make_rows(what, case, timed[what], failed, REFERENCES, kept)
         decoding = differences(timed["generate"], timed["prefill"])
         rows += make_rows("decode", case, decoding, {}, REFERENCES, {})
+    return rows
+
+
+def measure_decoding(crew: Crew, plan: Plan) -> list[Row]:
+    """Time prompt and decoding of ours and of the frozen model alone, in many rounds.
+
+    With all peers in a round there are few of them, and the noise of a few is more than what an
+    adapter costs here.
+    """
+    rows: list[Row] = []
+    edits = TIED.described(SHAPES[plan.shape].num_hidden_layers)
+    present = crew.keep(PAIR)
+    for count, prompt in plan.generation:
+        errors: dict[str, str] = {}
+        for method in present:
+            attempt(errors, method, partial(crew.build, method, plan.shape, edits, prompt))
+        given, case, timed = (
+            {"rows": count, "prompt": prompt},
+            f"batch {count}, prompt {prompt}",
+            {},
+        )
+        for what, new in (("generate", plan.new), ("prefill", 1)):
+            jobs = {
+                method: partial(_answer, crew, method, {**given, "new": new})
+                for method in present
+                if method not in errors
+            }
+            timed[what] = interleave(jobs, plan.rounds, PATIENCE * plan.budget, errors)
+        decoding = differences(timed["generate"], timed["prefill"])
+        rows += make_rows("prefill pair", case, timed["prefill"], errors, {"": "frozen"}, {})
+        rows += make_rows("decode pair", case, decoding, {}, {"": "frozen"}, {})
     return rows
 
 
