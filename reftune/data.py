@@ -166,7 +166,7 @@ def _read_jsonl(path: Path) -> list[tuple[str, Any]]:
     return rows
 
 
-def _read_json(path: Path) -> list[tuple[str, Any]]:
+def read_json(path: Path) -> list[tuple[str, Any]]:
     try:
         whole = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError:
@@ -202,7 +202,7 @@ def _read_parquet(path: Path) -> Dataset:
 
 _READERS: dict[str, Callable[[Path], Any]] = {
     ".jsonl": _read_jsonl,
-    ".json": _read_json,
+    ".json": read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
 }

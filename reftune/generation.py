@@ -25,6 +25,8 @@ class GenerationSettings:
         max_new_tokens: longest answer, in tokens.
         temperature: 0 always takes the likeliest token; above 0 draws, the flatter the higher.
         top_p: draw among the likeliest tokens that together have this probability.
+        no_repeat_ngram: no so many tokens come twice in a row's text; 0 allows all.
+        repetition_penalty: above 1, tokens that came before are less likely.
         batch_size: prompts answered at once.
         template: how rows become prompts, see `reftune.rendering`.
         seed: of the draws; the answers of a batch depend on it and on the place of the batch only.
@@ -33,6 +35,8 @@ class GenerationSettings:
     max_new_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
     batch_size: int = 16
     template: Template = "auto"
     seed: int = 42
@@ -45,12 +49,20 @@ class GenerationSettings:
             raise ValueError(f"temperature {self.temperature}: expected 0 or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p {self.top_p}: expected more than 0 and at most 1")
+        if self.no_repeat_ngram < 0:
+            raise ValueError(f"no_repeat_ngram {self.no_repeat_ngram}: expected 0 or more")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty {self.repetition_penalty}: expected more than 0")
 
     def arguments(self) -> dict[str, Any]:
         """Give the keyword arguments of ``model.generate``."""
-        drawing = {"do_sample": False}
+        drawing: dict[str, Any] = {"do_sample": False}
         if self.temperature > 0:
             drawing = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
+        if self.no_repeat_ngram:
+            drawing["no_repeat_ngram_size"] = self.no_repeat_ngram
+        if self.repetition_penalty != 1:
+            drawing["repetition_penalty"] = self.repetition_penalty
         return {"max_new_tokens": self.max_new_tokens, **drawing}
 
 

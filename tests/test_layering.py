@@ -55,6 +55,8 @@ LAYERS = [
         "answers_file",
         "generation",
         "demo",
+        "tasks",
+        "experiments",
     },
     {"cli", "pyreft", "__main__"},
 ]

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from reftune.cli import chat, convert, demo, generate, info, pyreft, train
+from reftune.cli import chat, convert, demo, evaluate, generate, info, pyreft, run, train
 from reftune.cli.console import note
 
 COMMANDS = {
@@ -19,6 +19,8 @@ COMMANDS = {
     "train": (train, "train an adapter on your examples"),
     "generate": (generate, "answer many prompts, with or without an adapter"),
     "chat": (chat, "talk to a model in the terminal"),
+    "run": (run, "run an experiment of the paper, or of your own, over its seeds"),
+    "eval": (evaluate, "score a model, with or without an adapter, on the tasks of the paper"),
     "info": (info, "tell what an adapter is"),
     "convert": (convert, "turn a checkpoint of pyreft into an adapter, or back"),
     "pyreft": (pyreft, "run a script or a notebook that was written for pyreft"),
@@ -104,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 HINTS = {
     "train": "; the same command with --resume goes on",
     "generate": "; the same command goes on where it stopped",
+    "run": "; the same command goes on where it stopped",
+    "eval": "; the same command goes on where it stopped",
 }
 
 

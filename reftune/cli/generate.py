@@ -45,6 +45,8 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, help="longest answer (128)")
     parser.add_argument("--temperature", type=float, help="0: the likeliest token (0)")
     parser.add_argument("--top-p", type=float, help="share of probability to draw from (1)")
+    parser.add_argument("--no-repeat-ngram", type=int, metavar="N", help="tokens in a row (0)")
+    parser.add_argument("--repetition-penalty", type=float, metavar="X", help="above 1: less (1)")
     parser.add_argument("--batch-size", type=int, help="prompts answered at once (16)")
     parser.add_argument("--template", choices=("auto", "chat", "plain"), help="of prompts (auto)")
     parser.add_argument("--seed", type=int, help="of the draws (42)")

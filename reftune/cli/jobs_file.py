@@ -58,7 +58,7 @@ def _json_list(text: str, file: Path) -> Numbered:
 
 
 def _yaml_list(text: str, file: Path) -> Numbered:
-    import yaml  # transformers and PEFT need it
+    import yaml
 
     try:
         jobs, nodes = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)

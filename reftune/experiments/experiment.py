@@ -1,0 +1,125 @@
+"""One experiment: what a recipe file says, checked."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reftune.config import ReftConfig
+from reftune.generation import GenerationSettings
+from reftune.recipe import TrainingRecipe
+from reftune.tasks import TASKS, Task
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An adapter trained for a task and scored on its test sets, once per seed.
+
+    Attributes:
+        task: a name in `reftune.tasks.TASKS`.
+        model: the base model, a folder or a hub id.
+        adapter: fields of `ReftConfig`.
+        training: fields of `TrainingRecipe`; the seeds are apart.
+        generation: fields of `GenerationSettings`; the task says how long an answer is.
+        seeds: of weights, order of rows and dropout, a training each.
+        dtype: of the base model.
+        train: training set, the task's own if empty.
+        tests: test sets, the task's own if empty.
+        trainable: how many numbers are trained with this model, to be held against.
+        source: where the settings are from, and what is not known of them.
+    """
+
+    task: str
+    model: str
+    adapter: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (42, 43, 44)
+    dtype: str = "bfloat16"
+    train: str = ""
+    tests: tuple[str, ...] = ()
+    trainable: int | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task {self.task!r}: expected one of {', '.join(TASKS)}")
+        seeds = self.seeds
+        numbers = all(isinstance(seed, int) and seed >= 0 for seed in seeds)
+        if not seeds or not numbers or len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds {list(seeds)}: expected different numbers, 0 or more")
+        for name in ("seed", "template"):
+            if name in self.training:
+                raise ValueError(f"training: {name} is not for a recipe to say; expected none")
+        self.config()
+        self.recipe(seeds[0])
+        self.settings()
+
+    @property
+    def its_task(self) -> Task:
+        return TASKS[self.task]
+
+    @property
+    def training_set(self) -> str:
+        return self.train or self.its_task.train[0]
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        return self.tests or self.its_task.tests
+
+    def config(self) -> ReftConfig:
+        """Return a new config of the adapter."""
+        return _built(ReftConfig, "adapter", {"task_type": "CAUSAL_LM", **self.adapter})
+
+    def recipe(self, seed: int) -> TrainingRecipe:
+        """Return the training of a seed."""
+        given = {**self.training, "seed": seed, "template": "plain"}
+        return _built(TrainingRecipe, "training", given)
+
+    def settings(self) -> GenerationSettings:
+        """Return how test questions are answered."""
+        given = {"max_new_tokens": self.its_task.max_new_tokens, **self.generation}
+        return _built(GenerationSettings, "generation", {**given, "template": "plain"})
+
+
+def load_experiment(name: str | Path, **changes: Any) -> Experiment:
+    """Read a recipe: a file, or the name of one that comes with reftune.
+
+    Args:
+        changes: fields that take the place of the recipe's.
+
+    Raises:
+        FileNotFoundError: there is no such recipe.
+        ValueError: it says something that has no meaning; the message names the file.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(recipe_names())
+        raise FileNotFoundError(f'recipe "{name}": no such file, and none of {known}')
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(said, dict):
+            raise ValueError(f"found {said!r:.60}; expected names and values")
+        given = {**said, **changes}
+        given |= {key: tuple(given[key]) for key in ("seeds", "tests") if key in given}
+        return _built(Experiment, "the recipe", given)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with reftune."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def _built(kind: type, where: str, given: dict[str, Any]) -> Any:
+    known = {one.name for one in fields(kind) if one.init}
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise ValueError(f"{where}: {', '.join(unknown)}: expected some of {', '.join(known)}")
+    return kind(**given)

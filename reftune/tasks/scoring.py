@@ -1,0 +1,78 @@
+"""Asking a model the questions of a test set, and scoring what it says."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from reftune.answers_file import generate_file, lines_there
+from reftune.generation import GenerationSettings, Model
+from reftune.output_folder import write_atomically
+from reftune.tasks.task import Score, Task
+
+
+def score_set(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    rows: Sequence[dict[str, Any]],
+    out: str | Path,
+    settings: GenerationSettings | None = None,
+    overwrite: bool = False,
+) -> Score | None:
+    """Answer the questions of a test set into a file, and score the answers.
+
+    A run that stopped half-way goes on where it stopped. Beside the file of answers, the scored
+    ones are written to `NAME.scored.jsonl`: what was read from each, and whether it is right.
+
+    Args:
+        model: with or without an adapter of any method.
+        rows: of the test set, see `reftune.tasks.folder.read_set`.
+        out: the file of answers, JSONL.
+        settings: how to answer; greedily, at the task's length by default.
+
+    Returns:
+        The score, or `None` if the task has no judge.
+
+    Raises:
+        ValueError: a row has not the form of the task, or the file was begun with another model.
+    """
+    out = Path(out)
+    settings = settings or GenerationSettings(max_new_tokens=task.max_new_tokens)
+    settings = replace(settings, template="plain")
+    asked = Dataset.from_list([task.question(row, f"row {i}") for i, row in enumerate(rows, 1)])
+    if overwrite or len(lines_there(out, asked)) < len(rows):
+        generate_file(model, tokenizer, asked, out, settings, overwrite)
+    if task.judge is None:
+        return None
+    answers = [json.loads(line)["output"] for line in lines_there(out, asked)]
+    judged = [task.judge(answer, row) for answer, row in zip(answers, rows, strict=True)]
+    lines = [
+        {"output": answer, "found": one.found, "answer": row["answer"], "right": one.right}
+        for answer, one, row in zip(answers, judged, rows, strict=True)
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(out.with_suffix(".scored.jsonl"), text)
+    return Score(sum(one.right for one in judged), len(judged))
+
+
+def alpaca_eval_outputs(
+    rows: Sequence[dict[str, Any]], answers: Sequence[str], generator: str
+) -> list[dict[str, str]]:
+    """Return answers in the form that `alpaca_eval --model_outputs` reads.
+
+    https://github.com/tatsu-lab/alpaca_eval#evaluating-a-model
+    """
+    return [
+        {
+            "dataset": row.get("dataset", "alpaca_eval"),
+            "instruction": row["instruction"],
+            "output": answer,
+            "generator": generator,
+        }
+        for row, answer in zip(rows, answers, strict=True)
+    ]

@@ -1,0 +1,163 @@
+"""Recipes are data that mean what the paper says, and a run of one can be interrupted."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from reftune.cli import main
+from reftune.experiments.experiment import load_experiment, recipe_names
+from reftune.experiments.running import run_experiment
+from reftune.interventions import options
+from tests.tiny_text import byte_level, tiny_llama
+
+# Width and layers of the models that the recipes are for.
+SHAPES = {"yahma/llama-7b-hf": (4096, 32), "meta-llama/Llama-2-7b-hf": (4096, 32)}
+RECIPE = """
+task: commonsense
+model: {model}
+dtype: float32
+adapter: {{r: 2, layers: [0], positions: l1}}
+training: {{epochs: 2, lr: 1.0e-2, batch_size: 4, save_steps: 0}}
+generation: {{max_new_tokens: 4}}
+seeds: [1, 2]
+train: small
+tests: [one, two]
+"""
+
+
+def rows(count: int) -> list[dict]:
+    answers = ["true", "false"]
+    return [
+        {"instruction": f"is {i} even?", "input": "", "output": "", "answer": answers[i % 2]}
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "small.json").write_text(json.dumps(rows(10)))
+    for name in ("one", "two"):
+        (data / name).mkdir()
+        (data / name / "test.json").write_text(json.dumps(rows(6)))
+    model = tmp_path / "model"
+    tiny_llama(byte_level()).save_pretrained(model)
+    byte_level().save_pretrained(model)
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=model))
+    return tmp_path
+
+
+def run(folder, *more: str) -> int:
+    given = ["run", str(folder / "recipe.yaml"), "--data", str(folder / "data")]
+    return main([*given, "--out", str(folder / "out"), *more])
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_trains_as_many_numbers_as_the_paper(name):
+    experiment = load_experiment(name)
+    config = experiment.config()
+    width, layers = SHAPES[experiment.model]
+    sites = len(config.layer_list) or layers
+    edits = sites * (1 if config.tied else 2)
+    assert {"rank", "width"} <= options(config.intervention)
+    assert experiment.trainable == edits * (2 * width * config.r + config.r)
+    assert experiment.source
+
+
+def test_a_run_says_everything_and_is_not_run_again(folder, capsys):
+    assert run(folder) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("one", "two", "average", "seed 1", "seed 2", "mean"))
+    result = json.loads((folder / "out" / "result.json").read_text())
+    assert [seed["seed"] for seed in result["seeds"]] == [1, 2]
+    assert set(result["sha256"]) == {"train", "one", "two"}
+    assert result["environment"]["torch"] == torch.__version__
+    assert result["seeds"][0]["trainable"] == 2 * 16 * 2 + 2
+    one = result["seeds"][0]["scores"]["one"]
+    assert one["total"] == 6
+    assert one["accuracy"] == one["right"] / 6
+    answers = folder / "out" / "seed-1" / "answers" / "one.jsonl"
+    scored = answers.with_suffix(".scored.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["right"] for line in scored) == one["right"]
+    before = answers.stat().st_mtime_ns, (folder / "out/seed-1/adapter/training.jsonl").read_text()
+    assert run(folder) == 0
+    after = answers.stat().st_mtime_ns, (folder / "out/seed-1/adapter/training.jsonl").read_text()
+    assert after == before
+    again = json.loads((folder / "out" / "result.json").read_text())
+    assert again["mean"] == result["mean"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_scores(folder, monkeypatch):
+    experiment = load_experiment(folder / "recipe.yaml")
+    given = experiment, tiny_llama(byte_level()), byte_level(), folder / "data"
+    whole = run_experiment(*given, folder / "whole")
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("reftune.experiments.running.score_set", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(*given, folder / "broken")
+    assert not (folder / "broken" / "result.json").exists()
+    fresh = experiment, tiny_llama(byte_level()), byte_level(), folder / "data"
+    assert run_experiment(*fresh, folder / "broken")["mean"] == whole["mean"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("commonsense", "astrology"), "task 'astrology'"),
+        (("r: 2", "rank: 2"), "rank: expected some of"),
+        (("seeds: [1, 2]", "seeds: [1, 1]"), "seeds"),
+        (("epochs: 2", "epochs: 0"), "epochs 0"),
+        (("epochs: 2", "epochs: 2, seed: 3"), "seed is not for a recipe"),
+        (("train: small", "train: missing"), "no train set missing"),
+        (("task: commonsense", "- a\n- b"), "recipe.yaml"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(folder, capsys, change, message):
+    file = folder / "recipe.yaml"
+    file.write_text(file.read_text().replace(*change))
+    assert run(folder) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (folder / "out").exists()
+
+
+def test_another_experiment_in_the_folder_is_refused(folder, capsys):
+    assert run(folder, "--seeds", "1", "--tests", "one") == 0
+    assert run(folder, "--seeds", "2", "--tests", "one") == 2
+    assert "another experiment" in capsys.readouterr().err
+
+
+def test_eval_scores_a_model_with_an_adapter_of_any_method(folder, capsys):
+    lora = get_peft_model(tiny_llama(byte_level()), LoraConfig(task_type="CAUSAL_LM", r=2))
+    lora.save_pretrained(folder / "lora")
+    given = ["eval", "--task", "commonsense", "--data", str(folder / "data"), "--tests", "one"]
+    given += ["--model", str(folder / "model"), "--json"]
+    for name, more in (("base", []), ("lora", ["--adapter", str(folder / "lora")])):
+        assert main([*given, "--out", str(folder / name), *more]) == 0
+        scores = json.loads(capsys.readouterr().out)
+        assert scores["one"]["rows"] == 6
+        assert scores["one"]["accuracy"] == 0
+    assert main([*given, "--out", str(folder / "x"), "--tests", "none"]) == 2
+    assert "no test set none" in capsys.readouterr().err
+
+
+def test_answers_to_instructions_are_written_as_alpaca_eval_reads_them(folder):
+    (folder / "data" / "alpaca_eval.json").write_text(json.dumps([{"instruction": "Say hi."}]))
+    (folder / "data" / "small.json").write_text(
+        json.dumps([{"instruction": "Say hi.", "input": "", "output": "hi"}] * 4)
+    )
+    text = (folder / "recipe.yaml").read_text().replace("commonsense", "instructions")
+    (folder / "recipe.yaml").write_text(text.replace("[one, two]", "[alpaca_eval]"))
+    assert run(folder, "--seeds", "1") == 0
+    file = folder / "out" / "seed-1" / "answers" / "alpaca_eval.alpaca_eval.json"
+    (one,) = json.loads(file.read_text())
+    assert set(one) == {"dataset", "instruction", "output", "generator"}
+    assert json.loads((folder / "out" / "result.json").read_text())["mean"] == {}
