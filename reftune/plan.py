@@ -94,7 +94,8 @@ class Slots:
         before = flat.index_select(0, self._place)
         after = edit(before.view(*self.index.shape, -1)).view_as(before)
         after = torch.where(self._some, after.index_select(0, self._slot), before)
-        after = torch.where(self._carries, after, after.detach())
+        if after.requires_grad:
+            after = torch.where(self._carries, after, after.detach())
         return flat.index_copy(0, self._place, after).view(hidden.shape)
 
 

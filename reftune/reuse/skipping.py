@@ -33,14 +33,18 @@ class Form:
 @contextmanager
 def skipped(layers: Sequence[nn.Module], output: Callable[[], Any]) -> Iterator[None]:
     """Let layers give an output that they do not compute; their hooks are called as ever."""
-    own = [vars(layer).get("forward") for layer in layers]
+    instead = {
+        "forward": lambda *args, **kwargs: output(),
+        # Or they would be computed when they run again in the backward pass.
+        "gradient_checkpointing": False,
+    }
+    own = [{name: vars(layer)[name] for name in instead if name in vars(layer)} for layer in layers]
     try:
         for layer in layers:
-            vars(layer)["forward"] = lambda *args, **kwargs: output()
+            vars(layer).update(instead)
         yield
     finally:
-        for layer, forward in zip(layers, own, strict=True):
-            if forward is None:
-                vars(layer).pop("forward", None)
-            else:
-                vars(layer)["forward"] = forward
+        for layer, before in zip(layers, own, strict=True):
+            for name in instead:
+                vars(layer).pop(name, None)
+            vars(layer).update(before)
