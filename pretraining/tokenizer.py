@@ -15,6 +15,7 @@ PAD, BOS, END, SYSTEM, USER, ASSISTANT = (
     "<|assistant|>",
 )
 SPECIALS = [PAD, BOS, END, SYSTEM, USER, ASSISTANT]
+MASK = "<|mask|>"  # of the encoder, after these
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -26,8 +27,16 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], emoji: list[str], words: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], emoji: list[str], words: int, masked: bool = False
+) -> PreTrainedTokenizerFast:
     """Learn ``words`` byte-level pieces from ``texts`` and add every emoji as one token.
+
+    Args:
+        texts: to learn from.
+        emoji: to add.
+        words: how many pieces, single bytes and special tokens among them.
+        masked: whether to have a token for masked ones.
 
     Emoji are added as ordinary (not special) tokens, so that decoding with
     ``skip_special_tokens=True`` keeps them.
@@ -37,7 +46,7 @@ def train_tokenizer(texts: Iterable[str], emoji: list[str], words: int) -> PreTr
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=words,
-        special_tokens=SPECIALS,
+        special_tokens=[*SPECIALS, MASK] if masked else SPECIALS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

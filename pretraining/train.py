@@ -13,59 +13,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
-from pretraining.model import build_model
+from pretraining.batches import make_batch
+from pretraining.causal import Causal
+from pretraining.masked import Masked
 from pretraining.muon import Muon
 
 LOG = logging.getLogger("pretraining.train")
 CHECKPOINT = "checkpoint.pt"
 BUILD = Path(__file__).resolve().parent.parent / "build" / "pretraining"
-Batch = dict[str, torch.Tensor]
+OBJECTIVES = {"causal": Causal, "masked": Masked}
 
 
-def make_batch(rows: np.ndarray, weights: np.ndarray, documents: np.ndarray) -> Batch:
-    """Turn packed rows into tensors, with positions and attention kept within each document."""
-    ids = torch.from_numpy(rows.astype(np.int64))
-    docs = torch.from_numpy(documents.astype(np.int64))
-    starts = torch.zeros_like(docs)
-    starts[:, 1:] = (docs[:, 1:] != docs[:, :-1]).long()
-    index = torch.arange(ids.size(1)).expand_as(ids)
-    positions = index - torch.cummax(index * starts, dim=1).values
-    causal = torch.ones(ids.size(1), ids.size(1)).tril().bool()
-    mask = (docs[:, :, None] == docs[:, None, :]) & causal
-    bias = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
-    weight = torch.from_numpy(weights.astype(np.float32)) / 100
-    weight[:, 1:] *= (docs[:, 1:] == docs[:, :-1]).float()
-    return {"ids": ids, "positions": positions, "mask": bias[:, None], "weight": weight}
-
-
-def loss_of(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Weighted next-token loss of one batch."""
-    hidden = model.model(
-        input_ids=batch["ids"],
-        attention_mask=batch["mask"],
-        position_ids=batch["positions"],
-        use_cache=False,
-    ).last_hidden_state
-    wanted = batch["weight"][:, 1:].reshape(-1)
-    keep = wanted > 0
-    logits = model.lm_head(hidden[:, :-1].reshape(-1, hidden.size(-1))[keep])
-    losses = functional.cross_entropy(
-        logits, batch["ids"][:, 1:].reshape(-1)[keep], reduction="none"
-    )
-    return (losses * wanted[keep]).sum() / wanted.sum()
-
-
-def make_optimizers(
-    model: LlamaForCausalLM, args: argparse.Namespace
-) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: PreTrainedModel, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
-    inside = [p for n, p in model.named_parameters() if p.ndim == 2 and "layers" in n]
-    rest = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "layers" in n)]
+    parts: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        parts[parameter.ndim == 2 and ".layer" in name].append(parameter)
+    inside, rest = parts[True], parts[False]
     return [
-        Muon(inside, lr=args.muon_lr, weight_decay=0.02),
+        Muon(inside, lr=args.muon_lr, weight_decay=0.02, half=args.bf16),
         torch.optim.AdamW(rest, lr=args.adam_lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
@@ -87,7 +55,8 @@ class Run:
         self.rows, self.weights, self.docs = data["rows"], data["weights"], data["docs"]
         torch.manual_seed(args.seed)
         vocab = int(data["vocab"])
-        self.model = build_model(vocab, args.hidden, args.layers, args.heads, args.ff)
+        self.objective = OBJECTIVES[args.objective]()
+        self.model = self.objective.build(vocab, args.hidden, args.layers, args.heads, args.ff)
         self.optimizers = make_optimizers(self.model, args)
         self.step, self.seconds, self.tokens = 0, 0.0, 0
         if (self.folder / CHECKPOINT).exists():
@@ -100,6 +69,7 @@ class Run:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.seconds, self.tokens = state["step"], state["seconds"], state["tokens"]
+        torch.set_rng_state(state["random"])
         LOG.info("resumed at step %d", self.step)
 
     def save(self) -> None:
@@ -110,6 +80,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "tokens": self.tokens,
+            "random": torch.get_rng_state(),
         }
         torch.save(state, self.folder / "checkpoint.tmp")
         (self.folder / "checkpoint.tmp").rename(self.folder / CHECKPOINT)
@@ -140,8 +111,10 @@ class Run:
                 group["lr"] = peak * scale
         total, micro = 0.0, self.batch_rows()
         for part in np.array_split(micro, self.args.accumulate):
-            batch = make_batch(self.rows[part], self.weights[part], self.docs[part])
-            loss = loss_of(self.model, batch) / self.args.accumulate
+            rows = (self.rows[part], self.weights[part], self.docs[part])
+            batch = make_batch(*rows, causal=self.args.objective == "causal")
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
+                loss = self.objective.loss(self.model, batch) / self.args.accumulate
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -155,7 +128,7 @@ class Run:
     def run(self) -> None:
         """Train until the minutes are spent."""
         if self.args.compile:
-            self.model.model.compile(dynamic=False)
+            self.model.base_model.compile(dynamic=False)
         average, saved = math.nan, self.seconds
         while self.seconds < self.minutes() * 60 and self.step < self.args.max_steps:
             began = time.monotonic()
@@ -181,6 +154,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=str(BUILD / "train.npz"))
     parser.add_argument("--out", default=str(BUILD / "run"))
+    parser.add_argument("--objective", choices=OBJECTIVES, default="causal")
     parser.add_argument("--minutes", type=float, default=66.0)
     parser.add_argument("--max-steps", type=int, default=10**9)
     parser.add_argument("--save-every", type=float, default=150.0)
@@ -191,11 +165,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--muon-lr", type=float, default=0.01)
     parser.add_argument("--adam-lr", type=float, default=0.005)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="where the processor has units for it")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(2)
-    Run(parse()).run()
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    Run(arguments).run()
