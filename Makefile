@@ -4,7 +4,7 @@
 #   make check         linters and types
 #   make docs          the documentation, into site/
 #   make test-oldest   the tests with the oldest supported versions, in .venv-oldest
-#   make bench         training, generation and storage beside the peers (40 minutes); benchmarks/
+#   make bench         training, generation and storage beside the peers (an hour); benchmarks/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
 #   make clean         remove everything that the other targets made
 # Another Python: `make clean`, then `make demo PYTHON=/path/to/python3.12`.

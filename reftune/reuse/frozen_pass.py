@@ -70,8 +70,7 @@ class FrozenPass:
         finally:
             hook.remove()
         self.form = Form(given[0])
-        hidden = self.form.hidden
-        return hidden
+        return self.form.hidden
 
     def _states(self, rows: list[Row], hidden: Tensor | None) -> Tensor:
         """Return `(layers, 2, rows, heads, tokens, width)`."""

@@ -218,10 +218,11 @@ class Reuse:
 @contextmanager
 def _without_dropout(root: nn.Module) -> Iterator[None]:
     edits = [module for module in root.modules() if isinstance(module, InterventionLayer)]
+    before = [layer.training for layer in edits]
     try:
         for layer in edits:
             layer.training = False
         yield
     finally:
-        for layer in edits:
-            layer.training = True
+        for layer, training in zip(edits, before, strict=True):
+            layer.training = training
