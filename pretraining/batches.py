@@ -6,9 +6,7 @@ import torch
 Batch = dict[str, torch.Tensor]
 
 
-def make_batch(
-    rows: np.ndarray, weights: np.ndarray, documents: np.ndarray, causal: bool
-) -> Batch:
+def make_batch(rows: np.ndarray, weights: np.ndarray, documents: np.ndarray, causal: bool) -> Batch:
     """Turn packed rows into tensors, with positions and attention kept within each document.
 
     Args:
@@ -28,4 +26,10 @@ def make_batch(
         mask &= torch.ones(ids.size(1), ids.size(1)).tril().bool()
     bias = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
     weight = torch.from_numpy(weights.astype(np.float32)) / 100
-    return {"ids": ids, "docs": docs, "positions": positions, "mask": bias[:, None], "weight": weight}
+    return {
+        "ids": ids,
+        "docs": docs,
+        "positions": positions,
+        "mask": bias[:, None],
+        "weight": weight,
+    }

@@ -35,7 +35,7 @@ class Causal:
                     parameter.zero_()
         return model
 
-    def loss(self, model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    def loss(self, model: LlamaForCausalLM, batch: Batch, progress: float) -> torch.Tensor:
         """Weighted next-token loss of one batch, see `pretraining.batches`."""
         hidden = model.model(
             input_ids=batch["ids"],

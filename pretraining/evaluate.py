@@ -172,8 +172,9 @@ def main() -> None:
     args = parser.parse_args()
     ship(args.run, args.data, args.target)
     if not args.only_ship:
-        lines = (args.data / "held.jsonl").read_text(encoding="utf-8").splitlines()
-        write_card(args.target, args.run, [json.loads(line) for line in lines], args.per_source)
+        with (args.data / "held.jsonl").open(encoding="utf-8") as lines:
+            held = [json.loads(line) for line in lines]
+        write_card(args.target, args.run, held, args.per_source)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ BUILD = Path(__file__).resolve().parent.parent / "build" / "pretraining"
 OBJECTIVES = {"causal": Causal, "masked": Masked}
 
 
-def make_optimizers(model: PreTrainedModel, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: PreTrainedModel, args: argparse.Namespace
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
     parts: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
     for name, parameter in model.named_parameters():
@@ -114,7 +116,7 @@ class Run:
             rows = (self.rows[part], self.weights[part], self.docs[part])
             batch = make_batch(*rows, causal=self.args.objective == "causal")
             with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
-                loss = self.objective.loss(self.model, batch) / self.args.accumulate
+                loss = self.objective.loss(self.model, batch, progress) / self.args.accumulate
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
