@@ -8,8 +8,8 @@ from pretraining.batches import Batch
 from pretraining.tokenizer import BOS, END, PAD, SPECIALS
 
 MASK_ID = len(SPECIALS)
-# Under a fixed budget an encoder learns more if it first predicts next tokens, as a decoder does, and
-# masked ones after that: https://arxiv.org/abs/2507.00994
+# Under a fixed budget an encoder learns more if it first predicts next tokens, as a decoder does,
+# and masked ones after that: https://arxiv.org/abs/2507.00994
 CAUSAL_PHASE = 0.4
 # Of the tokens, so many are masked: more than RoBERTa's 15 %. https://arxiv.org/abs/2202.08005
 SHARE = 0.3

@@ -86,6 +86,13 @@ class ReftTuner(BaseTuner):
             )
             layer.planner.likeness[adapter_name] = self._likeness
 
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: Any, child: Any
+    ) -> None:
+        # A head that was wrapped to be trained comes back as it is. PEFT gives it the weight of
+        # what it replaces, which a head of several layers has not.
+        setattr(parent, child_name, new_module)
+
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         """Do nothing: the config says in which dtype the edits are kept."""
 

@@ -7,9 +7,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from reftune.cli import main
+from reftune.config import ReftConfig
 from reftune.experiments.experiment import load_experiment, recipe_names
+from reftune.experiments.loading import Base
 from reftune.experiments.running import run_experiment
 from reftune.interventions import options
+from reftune.tasks import LANGUAGE
 from tests.tiny_text import byte_level, tiny_llama
 
 # Width and layers of the models that the recipes are for.
@@ -35,6 +38,11 @@ def rows(count: int) -> list[dict]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    monkeypatch.setattr("reftune.experiments.fitting.can_draw", lambda: False)
+
+
 @pytest.fixture
 def folder(tmp_path):
     data = tmp_path / "data"
@@ -55,16 +63,30 @@ def run(folder, *more: str) -> int:
     return main([*given, "--out", str(folder / "out"), *more])
 
 
-@pytest.mark.parametrize("name", recipe_names())
+LANGUAGE_RECIPES = [name for name in recipe_names() if load_experiment(name).task in LANGUAGE]
+
+
+def test_every_recipe_says_where_it_is_from():
+    assert {"commonsense", "arithmetic", "ultrafeedback"} <= set(LANGUAGE_RECIPES)
+    assert all(load_experiment(name).source for name in recipe_names())
+
+
+@pytest.mark.parametrize("name", LANGUAGE_RECIPES)
 def test_a_recipe_trains_as_many_numbers_as_the_paper(name):
     experiment = load_experiment(name)
-    config = experiment.config()
+    config = ReftConfig(**experiment.adapter)
     width, layers = SHAPES[experiment.model]
     sites = len(config.layer_list) or layers
     edits = sites * (1 if config.tied else 2)
     assert {"rank", "width"} <= options(config.intervention)
     assert experiment.trainable == edits * (2 * width * config.r + config.r)
-    assert experiment.source
+
+
+def test_another_model_may_train_another_number():
+    assert load_experiment("commonsense", model="yahma/llama-7b-hf").trainable == 2_097_408
+    assert load_experiment("commonsense", model="tiny-chat").trainable is None
+    with pytest.raises(ValueError, match="method 'prayer'"):
+        load_experiment("commonsense", method="prayer")
 
 
 def test_a_run_says_everything_and_is_not_run_again(folder, capsys):
@@ -77,14 +99,17 @@ def test_a_run_says_everything_and_is_not_run_again(folder, capsys):
     assert result["environment"]["torch"] == torch.__version__
     assert result["seeds"][0]["trainable"] == 2 * 16 * 2 + 2
     one = result["seeds"][0]["scores"]["one"]
-    assert one["total"] == 6
-    assert one["accuracy"] == one["right"] / 6
+    assert (one["total"], one["metric"], one["leaked"]) == (6, "accuracy", False)
+    assert one["interval"][0] <= one["value"] <= one["interval"][1]
+    assert result["seeds"][0]["head"] == 0
+    assert result["seeds"][0]["memory_bytes"] > 0
     answers = folder / "out" / "seed-1" / "answers" / "one.jsonl"
     scored = answers.with_suffix(".scored.jsonl").read_text().splitlines()
-    assert sum(json.loads(line)["right"] for line in scored) == one["right"]
-    before = answers.stat().st_mtime_ns, (folder / "out/seed-1/adapter/training.jsonl").read_text()
+    assert sum(json.loads(line)["right"] for line in scored) == 6 * one["value"]
+    log = folder / "out/seed-1/training.jsonl"
+    before = answers.stat().st_mtime_ns, log.read_text()
     assert run(folder) == 0
-    after = answers.stat().st_mtime_ns, (folder / "out/seed-1/adapter/training.jsonl").read_text()
+    after = answers.stat().st_mtime_ns, log.read_text()
     assert after == before
     again = json.loads((folder / "out" / "result.json").read_text())
     assert again["mean"] == result["mean"]
@@ -92,26 +117,61 @@ def test_a_run_says_everything_and_is_not_run_again(folder, capsys):
 
 def test_an_interrupted_run_goes_on_to_the_same_scores(folder, monkeypatch):
     experiment = load_experiment(folder / "recipe.yaml")
-    given = experiment, tiny_llama(byte_level()), byte_level(), folder / "data"
-    whole = run_experiment(*given, folder / "whole")
+    given = tiny_llama(byte_level())
+    before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+    whole = run_experiment(
+        experiment, folder / "data", folder / "whole", load=lambda seed: Base(given, byte_level())
+    )
+    after = given.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("reftune.experiments.running.score_set", killed)
+        broken.setattr("reftune.experiments.language.score_set", killed)
         with pytest.raises(KeyboardInterrupt):
-            run_experiment(*given, folder / "broken")
+            run_experiment(experiment, folder / "data", folder / "broken")
     assert not (folder / "broken" / "result.json").exists()
-    fresh = experiment, tiny_llama(byte_level()), byte_level(), folder / "data"
-    assert run_experiment(*fresh, folder / "broken")["mean"] == whole["mean"]
+    again = run_experiment(experiment, folder / "data", folder / "broken")
+    assert again["mean"] == whole["mean"]
+
+
+@pytest.mark.parametrize(
+    ("method", "adapter"),
+    [("lora", "{r: 2}"), ("ln-tuning", "{}"), ("full", "{}"), ("prefix-tuning", "{}")],
+)
+def test_a_language_model_is_finetuned_by_any_method(folder, capsys, method, adapter):
+    file = folder / "recipe.yaml"
+    text = file.read_text().replace("{r: 2, layers: [0], positions: l1}", adapter)
+    file.write_text(text.replace("seeds: [1, 2]", f"seeds: [1]\nmethod: {method}"))
+    assert run(folder, "--tests", "one") == 0
+    (seed,) = json.loads((folder / "out" / "result.json").read_text())["seeds"]
+    assert seed["trainable"] > 0
+    capsys.readouterr()
+    given = ["eval", "--task", "commonsense", "--data", str(folder / "data"), "--tests", "one"]
+    given += ["--adapter", str(folder / "out/seed-1/adapter"), "--max-new-tokens", "4", "--json"]
+    assert main([*given, "--dtype", "float32", "--out", str(folder / "scores")]) == 0
+    assert json.loads(capsys.readouterr().out)["one"]["value"] == seed["scores"]["one"]["value"]
+    one, two = (
+        (folder / place / "one.jsonl").read_text() for place in ("out/seed-1/answers", "scores")
+    )
+    assert one == two
+
+
+def test_a_number_that_the_recipe_does_not_say_is_refused(folder, capsys):
+    file = folder / "recipe.yaml"
+    file.write_text(file.read_text() + "trainable: 67\n")
+    assert run(folder) == 2
+    assert "66 numbers are trained: expected 67" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (("commonsense", "astrology"), "task 'astrology'"),
-        (("r: 2", "rank: 2"), "rank: expected some of"),
+        (("r: 2", "rank: 2"), "unknown option rank: expected some of"),
         (("seeds: [1, 2]", "seeds: [1, 1]"), "seeds"),
         (("epochs: 2", "epochs: 0"), "epochs 0"),
         (("epochs: 2", "epochs: 2, seed: 3"), "seed is not for a recipe"),
@@ -143,8 +203,8 @@ def test_eval_scores_a_model_with_an_adapter_of_any_method(folder, capsys):
     for name, more in (("base", []), ("lora", ["--adapter", str(folder / "lora")])):
         assert main([*given, "--out", str(folder / name), *more]) == 0
         scores = json.loads(capsys.readouterr().out)
-        assert scores["one"]["rows"] == 6
-        assert scores["one"]["accuracy"] == 0
+        assert scores["one"]["total"] == 6
+        assert scores["one"]["value"] == 0
     assert main([*given, "--out", str(folder / "x"), "--tests", "none"]) == 2
     assert "no test set none" in capsys.readouterr().err
 

@@ -57,8 +57,10 @@ LAYERS = [
         "demo",
         "tasks",
         "experiments",
+        "report",
+        "tuning",
     },
-    {"cli", "pyreft", "__main__"},
+    {"cli", "pyreft", "harness", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reftune.tasks import TASKS, Score
+from reftune.tasks import LANGUAGE as TASKS
+from reftune.tasks import Score
 from reftune.tasks.answers import after, first_letter, last_number
 from reftune.tasks.folder import find_set, read_set
 

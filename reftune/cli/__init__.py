@@ -11,7 +11,19 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from reftune.cli import chat, convert, demo, evaluate, generate, info, pyreft, run, train
+from reftune.cli import (
+    chat,
+    convert,
+    demo,
+    evaluate,
+    generate,
+    info,
+    pyreft,
+    report,
+    run,
+    train,
+    tune,
+)
 from reftune.cli.console import note
 
 COMMANDS = {
@@ -21,6 +33,8 @@ COMMANDS = {
     "chat": (chat, "talk to a model in the terminal"),
     "run": (run, "run an experiment of the paper, or of your own, over its seeds"),
     "eval": (evaluate, "score a model, with or without an adapter, on the tasks of the paper"),
+    "tune": (tune, "find layers, positions, rank and learning rate for your examples"),
+    "report": (report, "write a page about a folder of runs: tables, pictures, samples, settings"),
     "info": (info, "tell what an adapter is"),
     "convert": (convert, "turn a checkpoint of pyreft into an adapter, or back"),
     "pyreft": (pyreft, "run a script or a notebook that was written for pyreft"),
@@ -107,6 +121,7 @@ HINTS = {
     "train": "; the same command with --resume goes on",
     "generate": "; the same command goes on where it stopped",
     "run": "; the same command goes on where it stopped",
+    "tune": "; the same command goes on where it stopped",
     "eval": "; the same command goes on where it stopped",
 }
 

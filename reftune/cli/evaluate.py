@@ -6,94 +6,123 @@ from pathlib import Path
 from typing import Any
 
 from reftune.cli.console import table
-from reftune.cli.loading import add_model_options, load_base, resolve_model
+from reftune.cli.loading import add_model_options, resolve_model
 
 EXAMPLES = """\
 examples:
   reftune eval --task commonsense --data datasets/ --tests boolq,piqa --adapter a --out scores/
   reftune eval --task arithmetic --data datasets/ --model meta-llama/Llama-2-7b-hf --out scores/
   reftune eval --task arithmetic --data datasets/ --tests SVAMP --adapter my-lora --model M --out s/
+  reftune eval --task cola --data hub --adapter cola/seed-42/adapter --out scores/
+  reftune eval --task classification --data test.csv --model my/classifier --out scores/
 
-adapter: a folder or hub id of PEFT, of any method; none: the model as it is.
-data: a folder in the layout of LLM-Adapters, boolq/test.json and so on; sets that are missing are
-an error, unless --tests leaves them out.
-A run that was killed goes on where it stopped when the same command is given again.
+adapter: what reftune run wrote, or a folder or hub id of PEFT, of any method; none: the model as it
+is. A classifier needs a trained head, in the adapter or in the model.
+data: as for reftune run. Language tasks: boolq/test.json and so on; sets that are missing are an
+error, unless --tests leaves them out. GLUE: the validation set, all of it.
+Answers that were begun are gone on with when the same command is given again.
 """
+TASK_NAMES = (
+    *("commonsense", "arithmetic", "gsm8k", "instructions"),
+    *("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb", "classification"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    tasks = ("commonsense", "arithmetic", "gsm8k", "instructions")
-    parser.add_argument("--task", required=True, choices=tasks, help="prompts and scoring")
-    parser.add_argument("--data", required=True, metavar="D", help="folder with the test sets")
+    names = ", ".join(TASK_NAMES)
+    parser.add_argument(
+        "--task", required=True, choices=TASK_NAMES, metavar="T", help=f"one of {names}"
+    )
+    parser.add_argument("--data", required=True, metavar="D", help="folder, file or hub, see below")
     parser.add_argument("--out", required=True, metavar="O", help="folder for the answers")
     parser.add_argument("--tests", metavar="SETS", help="test sets (all of the task)")
     parser.add_argument("--adapter", metavar="A", help="folder or hub id (none: the base model)")
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=int, default=16, help="prompts answered at once (16)")
+    parser.add_argument("--batch-size", type=int, default=16, help="rows at once (16)")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (the task's)")
-    parser.add_argument("--rows", type=int, metavar="N", help="ask the first N of each set")
+    parser.add_argument("--rows", type=int, metavar="N", help="score the first N of each set")
     parser.add_argument("--overwrite", action="store_true", help="answer everything anew")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Answer, score, and print the scores."""
-    if args.rows is not None and args.rows < 1:
-        raise ValueError(f"--rows {args.rows}: expected 1 or more")
-    from reftune.generation import GenerationSettings
-    from reftune.tasks import TASKS
-    from reftune.tasks.folder import find_set, read_set
-    from reftune.tasks.scoring import score_set
+    for name in ("rows", "batch_size"):
+        number = getattr(args, name)
+        if number is not None and number < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {number}: expected 1 or more")
+    from reftune.tasks import TASKS, Task
 
-    task, out = TASKS[args.task], Path(args.out)
-    names = args.tests.split(",") if args.tests else task.tests
-    sets = {name: read_set(find_set(args.data, name, "test"))[: args.rows] for name in names}
-    longest = task.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
-    settings = GenerationSettings(longest, batch_size=args.batch_size)
-    out.mkdir(parents=True, exist_ok=True)
-    model, tokenizer = _load(args)
-    scores: dict[str, Any] = {}
-    for name, rows in sets.items():
-        file = out / f"{name}.jsonl"
-        score = score_set(model, tokenizer, task, rows, file, settings, args.overwrite)
-        low, high = score.interval() if score else (None, None)
-        scores[name] = {
-            "accuracy": score.accuracy if score else None,
-            "low": low,
-            "high": high,
-            "rows": len(rows),
-            "answers": str(file),
-        }
+    task = TASKS[args.task]
+    names = args.tests.split(",") if args.tests else None
+    if isinstance(task, Task):
+        scores = _score_language(args, task, names or task.tests)
+    else:
+        scores = _score_classes(args, task, names)
     if args.json:
         print(json.dumps(scores))
         return 0
     shown = [
-        (name, one["rows"], _percent(one["accuracy"]), _percent(one["low"]), _percent(one["high"]))
+        (name, one["total"], one["metric"], _times_100(one["value"]), *_ends(one["interval"]))
         for name, one in scores.items()
     ]
-    print(table(shown, ["test set", "rows", "accuracy, %", "from", "to (95%)"]))
+    print(table(shown, ["test set", "rows", "metric", "× 100", "from", "to (95%)"]))
     return 0
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+def _score_language(args: argparse.Namespace, task: Any, names: Any) -> dict[str, Any]:
+    from reftune.experiments.evaluating import load_wanted_language_model
+    from reftune.generation import GenerationSettings
+    from reftune.tasks.scoring import score_set
+    from reftune.tasks.sets import load_set
+
+    sets = {name: load_set(task, args.data, name, "test").first(args.rows) for name in names}
+    longest = task.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
+    settings = GenerationSettings(longest, batch_size=args.batch_size)
+    base, out = load_wanted_language_model(_wanted(args)), Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    scores: dict[str, Any] = {}
+    for name, rows in sets.items():
+        file, each = out / f"{name}.jsonl", (base.model, base.tokenizer, task)
+        score = score_set(*each, rows.rows, file, settings, args.overwrite)
+        scores[name] = {
+            "metric": "accuracy" if score else None,
+            "value": score.accuracy if score else None,
+            "total": len(rows.rows),
+            "interval": list(score.interval()) if score else None,
+            "leaked": name in task.leaked,
+            "answers": str(file),
+        }
+    return scores
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, Any]:
-    """Load the model, with an adapter of whatever method, and the tokenizer."""
-    if args.adapter is None:
-        return load_base(resolve_model(args.model), args.dtype)
-    from peft import PeftConfig, PeftModel
+def _score_classes(args: argparse.Namespace, task: Any, names: Any) -> dict[str, Any]:
+    from reftune.experiments.evaluating import read_test_sets, score_classifier
 
-    import reftune  # makes PEFT know the method  # noqa: F401
+    if args.max_new_tokens is not None:
+        raise ValueError(f"--max-new-tokens: expected none, {task.name} has classes")
+    sets = read_test_sets(task, args.data, names, args.rows)
+    out = Path(args.out)
+    scores = score_classifier(task, _wanted(args), sets, out, args.batch_size)
+    return {
+        name: {**one, "leaked": False, "answers": str(out / f"{name}.jsonl")}
+        for name, one in scores.items()
+    }
 
-    try:
-        own = PeftConfig.from_pretrained(args.adapter).base_model_name_or_path
-        model, tokenizer = load_base(resolve_model(args.model or own), args.dtype)
-        return PeftModel.from_pretrained(model, args.adapter).eval(), tokenizer
-    except (RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(
-            f'adapter "{args.adapter}" cannot be put on the model ({reason})'
-        ) from error
+
+def _wanted(args: argparse.Namespace) -> Any:
+    """Return which model is to be scored: the bundled one if nothing is said."""
+    from reftune.experiments.evaluating import Wanted
+
+    named = args.model is not None or args.adapter is None
+    return Wanted(resolve_model(args.model) if named else None, args.adapter, args.dtype)
+
+
+def _times_100(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _ends(interval: list[float] | None) -> tuple[str, str]:
+    low, high = interval or (None, None)
+    return _times_100(low), _times_100(high)

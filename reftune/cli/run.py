@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reftune.cli.console import table
-from reftune.cli.loading import DTYPES, load_base, resolve_model
+from reftune.cli.loading import DTYPES
 
 EXAMPLES = """\
 examples:
@@ -14,10 +14,15 @@ examples:
   reftune run commonsense --data datasets/ --out commonsense-7b
   reftune run commonsense --model tiny-chat --data datasets/ --tests boolq --train boolq \\
       --train-rows 500 --test-rows 100 --seeds 1,2 --out small
+  reftune run glue-base-cola --data hub --out cola
+  reftune run classification --data hub:stanfordnlp/imdb --out imdb --seeds 42
   reftune run my-recipe.yaml --data datasets/ --out mine
 
 recipe: the name of one that comes with reftune, or a YAML file of the same form.
-data: a folder in the layout of LLM-Adapters: commonsense_170k.json, boolq/test.json and so on.
+data, for language tasks: a folder in the layout of LLM-Adapters: commonsense_170k.json,
+boolq/test.json and so on. For classification: a folder with train, validation and test as TSV, CSV,
+JSON, JSONL or Parquet; for GLUE also the folder above its own CoLA, SST-2 and so on. Or from the
+hub: hub (the task's own place), hub:OWNER/NAME or hub:OWNER/NAME:CONFIG.
 A run that was interrupted goes on where it stopped when the same command is given again. The
 folder gets an adapter and the answers per seed, and result.json, which says all that is needed to
 repeat it.
@@ -28,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="see below")
     parser.add_argument("--list", action="store_true", help="print the recipes and leave")
-    parser.add_argument("--data", metavar="D", help="folder with the sets of the task")
+    parser.add_argument(
+        "--data", metavar="D", help="folder with the sets of the task, or hub, see below"
+    )
     parser.add_argument("--out", metavar="O", help="folder for everything")
     parser.add_argument("--model", metavar="M", help="another base model than the recipe's")
     parser.add_argument("--dtype", choices=DTYPES, help="of the base model (the recipe's)")
@@ -36,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tests", metavar="SETS", help="other test sets, with commas between")
     parser.add_argument("--seeds", metavar="N,N", help="other seeds")
     parser.add_argument("--train-rows", type=int, metavar="N", help="train on the first N rows")
-    parser.add_argument("--test-rows", type=int, metavar="N", help="ask the first N of each set")
+    parser.add_argument("--test-rows", type=int, metavar="N", help="score the first N of each set")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -55,13 +62,9 @@ def run(args: argparse.Namespace) -> int:
         if rows is not None and rows < 1:
             raise ValueError(f"--{name.replace('_', '-')} {rows}: expected 1 or more")
     experiment = load_experiment(args.recipe, **_changes(args))
-    from reftune.experiments.running import check_folder, run_experiment
+    from reftune.experiments.running import run_experiment
 
-    check_folder(experiment, args.data, args.out, args.train_rows, args.test_rows)
-    model, tokenizer = load_base(resolve_model(experiment.model), experiment.dtype)
-    result = run_experiment(
-        experiment, model, tokenizer, args.data, args.out, args.train_rows, args.test_rows
-    )
+    result = run_experiment(experiment, args.data, args.out, args.train_rows, args.test_rows)
     print(json.dumps(result) if args.json else scores_table(result["mean"], result["seeds"]))
     return 0
 
@@ -79,17 +82,18 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def scores_table(mean: dict[str, Any], seeds: list[dict[str, Any]]) -> str:
-    """Lay out accuracies in percent: a line per test set, a column per seed."""
+    """Lay out scores times 100: a line per test set, a column per seed."""
     if not mean:
         return f"answers of {len(seeds)} seeds are written; their judge is not part of reftune"
     rows = []
     for name, value in mean.items():
-        each = [seed["scores"].get(name, {}).get("accuracy") for seed in seeds]
-        shown = [f"{100 * one:.1f}" if one is not None else "" for one in each]
+        each = [seed["scores"].get(name) for seed in seeds]
+        shown = [f"{100 * one['value']:.1f}" if one else "" for one in each]
+        metric = each[0]["metric"] if each[0] else ""
         deviation = "" if value["deviation"] is None else f"{100 * value['deviation']:.1f}"
-        rows.append((name, *shown, f"{100 * value['mean']:.1f}", deviation))
-    header = ["accuracy, %", *(f"seed {seed['seed']}" for seed in seeds), "mean", "deviation"]
-    return table(rows, header)
+        rows.append((name, metric, *shown, f"{100 * value['mean']:.1f}", deviation))
+    header = ["test set", "metric × 100", *(f"seed {seed['seed']}" for seed in seeds)]
+    return table(rows, [*header, "mean", "deviation"])
 
 
 def _print_recipes(names: list[str]) -> None:
@@ -97,6 +101,7 @@ def _print_recipes(names: list[str]) -> None:
 
     loaded = [(name, load_experiment(name)) for name in names]
     rows = [
-        (name, one.task, Path(one.model).name, f"{one.trainable or 0:,}") for name, one in loaded
+        (name, one.task, Path(one.model).name, one.method, f"{one.trainable or 0:,}")
+        for name, one in loaded
     ]
-    print(table(rows, ["recipe", "task", "model", "trained numbers"]))
+    print(table(rows, ["recipe", "task", "model", "method", "trained numbers"]))

@@ -1,42 +1,51 @@
 """One experiment: what a recipe file says, checked."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from reftune.config import ReftConfig
+from reftune.experiments.methods import method_of
+from reftune.experiments.methods.method import Method
 from reftune.generation import GenerationSettings
 from reftune.recipe import TrainingRecipe
-from reftune.tasks import TASKS, Task
+from reftune.tasks import TASKS, ClassificationTask, Task
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """An adapter trained for a task and scored on its test sets, once per seed.
+    """A model finetuned for a task and scored on its test sets, once per seed.
 
     Attributes:
         task: a name in `reftune.tasks.TASKS`.
         model: the base model, a folder or a hub id.
-        adapter: fields of `ReftConfig`.
+        method: how it is finetuned, a name in `reftune.experiments.methods.METHODS`.
+        adapter: options of the method; of `reft` the fields of `ReftConfig`.
         training: fields of `TrainingRecipe`; the seeds are apart.
-        generation: fields of `GenerationSettings`; the task says how long an answer is.
-        seeds: of weights, order of rows and dropout, a training each.
+        generation: fields of `GenerationSettings`; the task says how long an answer is. Of no
+            meaning in classification.
+        metric: of the task `classification`, a name in `reftune.tasks.metrics.METRICS`: accuracy if
+            empty; `pearson` means that labels are numbers.
+        seeds: of weights, order of rows and dropout, a training each; of the head, and of the
+            halves of GLUE's validation sets.
         dtype: of the base model.
         train: training set, the task's own if empty.
         tests: test sets, the task's own if empty.
-        trainable: how many numbers are trained with this model, to be held against.
+        trainable: how many numbers are trained with this model, a classification head left out, to
+            be held against.
         source: where the settings are from, and what is not known of them.
     """
 
     task: str
     model: str
+    method: str = "reft"
     adapter: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
+    metric: str = ""
     seeds: tuple[int, ...] = (42, 43, 44)
     dtype: str = "bfloat16"
     train: str = ""
@@ -54,13 +63,38 @@ class Experiment:
         for name in ("seed", "template"):
             if name in self.training:
                 raise ValueError(f"training: {name} is not for a recipe to say; expected none")
-        self.config()
+        self.its_method()
         self.recipe(seeds[0])
-        self.settings()
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        """Check what only one kind of task has."""
+        task = self.its_task
+        if isinstance(task, Task):
+            self.settings()
+        elif self.generation:
+            raise ValueError(
+                f"generation {self.generation}: expected none, {task.name} has classes"
+            )
+        elif task.halves and self.tests not in ((), task.tests):
+            raise ValueError(
+                f"tests {', '.join(self.tests)}: expected none, {task.name} is scored on half of "
+                "its validation set"
+            )
 
     @property
-    def its_task(self) -> Task:
-        return TASKS[self.task]
+    def its_task(self) -> Task | ClassificationTask:
+        """The task, with the metric of the experiment.
+
+        Raises:
+            ValueError: the metric is not for this task to choose.
+        """
+        task = TASKS[self.task]
+        if not self.metric:
+            return task
+        if task.name != "classification":
+            raise ValueError(f"metric {self.metric!r}: expected none, {task.name} has its own")
+        return replace(task, metric=self.metric)
 
     @property
     def training_set(self) -> str:
@@ -70,9 +104,13 @@ class Experiment:
     def test_sets(self) -> tuple[str, ...]:
         return self.tests or self.its_task.tests
 
-    def config(self) -> ReftConfig:
-        """Return a new config of the adapter."""
-        return _built(ReftConfig, "adapter", {"task_type": "CAUSAL_LM", **self.adapter})
+    def its_method(self) -> Method:
+        """Return the method.
+
+        Raises:
+            ValueError: there is none of that name, or it has no such options.
+        """
+        return method_of(self.method, self.adapter)
 
     def recipe(self, seed: int) -> TrainingRecipe:
         """Return the training of a seed."""
@@ -80,8 +118,10 @@ class Experiment:
         return _built(TrainingRecipe, "training", given)
 
     def settings(self) -> GenerationSettings:
-        """Return how test questions are answered."""
-        given = {"max_new_tokens": self.its_task.max_new_tokens, **self.generation}
+        """Return how the questions of a language task are answered."""
+        task = self.its_task
+        assert isinstance(task, Task)
+        given = {"max_new_tokens": task.max_new_tokens, **self.generation}
         return _built(GenerationSettings, "generation", {**given, "template": "plain"})
 
 
@@ -106,6 +146,8 @@ def load_experiment(name: str | Path, **changes: Any) -> Experiment:
         if not isinstance(said, dict):
             raise ValueError(f"found {said!r:.60}; expected names and values")
         given = {**said, **changes}
+        if given.get("model") != said.get("model"):
+            given["trainable"] = changes.get("trainable")  # the recipe's is that of its own model
         given |= {key: tuple(given[key]) for key in ("seeds", "tests") if key in given}
         return _built(Experiment, "the recipe", given)
     except (ValueError, TypeError, yaml.YAMLError) as error:

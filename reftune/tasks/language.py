@@ -82,6 +82,7 @@ GSM8K = Task(
     completion=lambda row: row["answer"].replace("####", "The final answer is: "),
     judge=lambda text, row: _judge_number(text, last_number(row["answer"].rpartition("####")[2])),
     max_new_tokens=256,
+    hub="openai/gsm8k:main",
 )
 INSTRUCTIONS = Task(
     name="instructions",
@@ -93,4 +94,4 @@ INSTRUCTIONS = Task(
     judge=None,
     max_new_tokens=768,
 )
-TASKS = {task.name: task for task in (COMMONSENSE, ARITHMETIC, GSM8K, INSTRUCTIONS)}
+LANGUAGE = {task.name: task for task in (COMMONSENSE, ARITHMETIC, GSM8K, INSTRUCTIONS)}

@@ -52,6 +52,7 @@ class Task:
         judge: of an answer, `None` where this is not for a program to say.
         max_new_tokens: length of an answer.
         leaked: test sets of which questions are in the paper's training set.
+        hub: where its sets are on the hub, `"OWNER/NAME:CONFIG"`, if they have one place there.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Task:
     judge: Callable[[str, Row], Judged] | None
     max_new_tokens: int
     leaked: frozenset[str] = frozenset()
+    hub: str = ""
 
     def example(self, row: Row, where: str) -> dict[str, Any]:
         """Return a row of training, `"prompt"` and `"completion"`.

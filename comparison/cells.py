@@ -1,0 +1,87 @@
+"""One cell of the table: a method on a task, its learning rate searched, then run over seeds.
+
+Everything lies in `OUT/TASK/METHOD`: `search/RATE` and `final` are folders of
+`reftune.experiments`, so an interrupted cell goes on where it stopped.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comparison.data import write_sets
+from comparison.settings import BATCH, METHODS, SEARCH_SEED, SEEDS, TASKS, Compared, Studied
+from reftune.experiments.experiment import Experiment
+from reftune.experiments.running import run_experiment
+
+SEARCH, FINAL = "search", "final"
+ANSWER_TOKENS = 10  # "the correct answer is answer2" is shorter
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A task and a method."""
+
+    studied: Studied
+    compared: Compared
+
+    def folder(self, out: Path) -> Path:
+        return out / slug(self.studied.name) / slug(self.compared.name)
+
+    def experiment(self, base_models: Path, rate: float, seeds: tuple[int, ...]) -> Experiment:
+        """Return what is run with a learning rate, scored on the test set."""
+        studied, compared = self.studied, self.compared
+        language = studied.model == "decoder"
+        return Experiment(
+            task="commonsense" if language else studied.task,
+            model=str(base_models / studied.model),
+            method=compared.method,
+            adapter=compared.options,
+            training={
+                "epochs": studied.epochs,
+                "lr": rate,
+                "batch_size": BATCH,
+                "max_length": studied.length,
+                "save_steps": 0,
+            },
+            generation={"max_new_tokens": ANSWER_TOKENS, "batch_size": 64} if language else {},
+            seeds=seeds,
+            dtype="float32",
+            train="train" if language else "",
+            tests=("test",) if language else (),
+        )
+
+    def run(self, base_models: Path, assets: Path, out: Path) -> dict[str, Any]:
+        """Search the rate, run the seeds, and return the result of these."""
+        studied, folder = self.studied, self.folder(out)
+        data = write_sets(studied.task, assets, out / "data", studied.rows)
+        values = {}
+        for rate in self.compared.rates:
+            tried = self.experiment(base_models, rate, (SEARCH_SEED,))
+            if studied.model == "decoder":
+                tried = replace(tried, tests=("validation",))
+            result = run_experiment(tried, data, folder / SEARCH / f"{rate:g}")
+            values[rate] = validation_of(result)
+        best = max(values, key=lambda rate: values[rate])
+        return run_experiment(self.experiment(base_models, best, SEEDS), data, folder / FINAL)
+
+
+def validation_of(result: dict[str, Any]) -> float:
+    """Return what the search goes by: the best epoch's value, or that of the validation set."""
+    seed = result["seeds"][0]
+    return seed["validation"] if "validation" in seed else seed["scores"]["validation"]["value"]
+
+
+def cells(wanted: Callable[[Cell], bool] = lambda cell: True) -> Iterator[Cell]:
+    """Yield the cells of the table, task after task."""
+    for studied in TASKS:
+        for compared in METHODS[studied.model]:
+            cell = Cell(studied, compared)
+            if compared.only in ("", studied.model) and wanted(cell):
+                yield cell
+
+
+def slug(name: str) -> str:
+    """Return a name as one of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower().replace("³", "3")).strip("-")

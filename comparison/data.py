@@ -1,0 +1,146 @@
+"""The sets that methods are compared on, drawn from the real ones with a fixed seed.
+
+They are subsamples, so that every method can be tuned and run over seeds on two cores. Where the
+real test set has no labels (GLUE), the validation set takes its place, and half of it chooses the
+epoch, as in the ReFT paper.
+"""
+
+import csv
+import json
+import lzma
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from reftune.output_folder import write_atomically
+
+Row = dict[str, Any]
+Splits = dict[str, list[Row]]  # by "train", "validation" and, where there is one, "test"
+SEED = 5
+# Columns of GLUE's files: of the texts, of the label, and whether the first line names them.
+GLUE = {
+    "SST-2": (("sentence",), (0,), 1, True),
+    "CoLA": (("sentence",), (3,), 1, False),
+    "MRPC": (("sentence1", "sentence2"), (3, 4), 0, True),
+    "RTE": (("sentence1", "sentence2"), (1, 2), 3, True),
+    "STS-B": (("sentence1", "sentence2"), (7, 8), 9, True),
+}
+COMMONSENSE = ("boolq", "ARC-Easy", "openbookqa")
+
+
+def glue(folder: Path, name: str, train_rows: int) -> Splits:
+    """A task of GLUE, in the columns of its set on the hub."""
+    names, texts, label, header = GLUE[name]
+
+    def rows_of(split: str) -> list[Row]:
+        path = folder / "glue" / name / f"{split}.tsv"
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[int(header) :]
+        whole = [line for line in lines if len(line) > max(*texts, label)]
+        return [
+            {
+                **dict(zip(names, (line[i] for i in texts), strict=True)),
+                "label": _label(line[label]),
+            }
+            for line in whole
+        ]
+
+    return {"train": _drawn(rows_of("train"), train_rows), "validation": rows_of("dev")}
+
+
+def _label(text: str) -> int | float | str:
+    if text in ("entailment", "not_entailment"):
+        return int(text == "not_entailment")
+    return float(text) if "." in text else int(text)
+
+
+def imdb(folder: Path, train_rows: int) -> Splits:
+    """Reviews, positive (1) or negative (0)."""
+
+    def rows_of(name: str) -> list[Row]:
+        with lzma.open(folder / "imdb" / f"imdb_{name}.jsonl.xz", "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        return [
+            {
+                "text": row["text"].replace("<br />", " "),
+                "label": int(row["label"] in (1, "1", "pos", "positive")),
+            }
+            for row in rows
+        ]
+
+    return _with_validation(rows_of("train"), rows_of("test"), train_rows, 500, 2000)
+
+
+def emoji(folder: Path, train_rows: int) -> Splits:
+    """Posts, and which of twenty emoji each had (TweetEval)."""
+
+    def rows_of(split: str) -> list[Row]:
+        parts = [
+            (folder / "tweeteval" / "emoji" / f"{split}_{part}.txt").read_text(encoding="utf-8")
+            for part in ("text", "labels")
+        ]
+        texts, labels = (part.rstrip("\n").split("\n") for part in parts)
+        return [{"text": t, "label": int(n)} for t, n in zip(texts, labels, strict=True)]
+
+    return {
+        "train": _drawn(rows_of("train"), train_rows),
+        "validation": _drawn(rows_of("val"), 1000),
+        "test": _drawn(rows_of("test"), 3000),
+    }
+
+
+def commonsense(folder: Path, name: str, train_rows: int) -> Splits:
+    """Questions in the form of LLM-Adapters."""
+    both = [
+        json.loads((folder / "commonsense" / name / f"{split}.json").read_text(encoding="utf-8"))
+        for split in ("train", "test")
+    ]
+    return _with_validation(*both, train_rows, 200, 500)
+
+
+def write_sets(task: str, assets: Path, out: Path, train_rows: int) -> Path:
+    """Write the sets of a task as `OUT/TASK/SPLIT.jsonl`, unless they are there.
+
+    Raises:
+        FileNotFoundError: the real sets are not in the assets.
+        KeyError: there is no such task.
+    """
+    folder = out / f"{task}-{train_rows}"
+    if not (folder / "train.jsonl").exists():
+        for split, rows in reversed(MAKERS[task](assets / "data", train_rows).items()):
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_atomically(folder / f"{split}.jsonl", lines)
+    return folder
+
+
+def _drawn(rows: Iterable[Row], count: int) -> list[Row]:
+    shuffled = list(rows)
+    random.Random(SEED).shuffle(shuffled)
+    return shuffled[:count]
+
+
+def _with_validation(
+    train: list[Row], test: list[Row], train_rows: int, validation_rows: int, test_rows: int
+) -> Splits:
+    drawn = _drawn(train, train_rows + validation_rows)
+    return {
+        "train": drawn[validation_rows:],
+        "validation": drawn[:validation_rows],
+        "test": _drawn(test, test_rows),
+    }
+
+
+MAKERS: dict[str, Callable[[Path, int], Splits]] = {
+    "sst2": lambda folder, rows: glue(folder, "SST-2", rows),
+    "cola": lambda folder, rows: glue(folder, "CoLA", rows),
+    "mrpc": lambda folder, rows: glue(folder, "MRPC", rows),
+    "rte": lambda folder, rows: glue(folder, "RTE", rows),
+    "stsb": lambda folder, rows: glue(folder, "STS-B", rows),
+    "imdb": imdb,
+    "emoji": emoji,
+    "boolq": lambda folder, rows: commonsense(folder, "boolq", rows),
+    "arc-e": lambda folder, rows: commonsense(folder, "ARC-Easy", rows),
+    "obqa": lambda folder, rows: commonsense(folder, "openbookqa", rows),
+}

@@ -1,0 +1,92 @@
+"""What is compared: tasks, methods with their settings, and the budget that each gets.
+
+Every method has the same budget: each of four learning rates is tried with one seed, the best by
+validation is run with five other seeds. Its other settings are those that its authors or its
+library recommend, scaled to the width of these models.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SEARCH_SEED, SEEDS = 1000, (1, 2, 3, 4, 5)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+LOW, HIGH = (1e-4, 3e-4, 1e-3, 3e-3), (1e-3, 3e-3, 1e-2, 3e-2)
+EPOCHS, BATCH = 4, 32
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A method, as it is compared.
+
+    Attributes:
+        name: in tables and pictures.
+        method: its name in `reftune.experiments.methods`.
+        options: of that.
+        rates: the learning rates that are tried.
+        only: the kind of model that it is for, `"encoder"` or `"decoder"`; both if empty.
+    """
+
+    name: str
+    method: str
+    options: dict[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = RATES
+    only: str = ""
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A task: on which model, how many rows are trained on, and how long they are at most."""
+
+    name: str
+    model: str
+    task: str
+    rows: int
+    length: int = 128
+    epochs: float = EPOCHS
+
+
+def loreft(rank: int, positions: str, **others: Any) -> dict[str, Any]:
+    """Options of an edit at all layers."""
+    return {"r": rank, "layers": "all", "positions": positions, **others}
+
+
+# An encoder reads its answer off the first token; a decoder off the last of the prompt.
+ENDS = {"encoder": "f3+l3", "decoder": "f5+l5"}
+PAPERS = {"encoder": "f3", "decoder": "f5+l5"}
+
+METHODS: dict[str, tuple[Compared, ...]] = {
+    kind: (
+        Compared("LoReFT", "reft", loreft(4, ENDS[kind], tied=True)),
+        Compared("LoReFT, rank 1", "reft", loreft(1, PAPERS[kind], tied=True)),
+        Compared("DiReFT", "reft", loreft(4, ENDS[kind], tied=True, intervention="direft")),
+        Compared("RED", "red"),
+        Compared("LoRA", "lora", {"r": 8, "lora_alpha": 16}),
+        Compared("LoRA, rank 1", "lora", {"r": 1, "lora_alpha": 2}),
+        Compared("DoRA", "dora", {"r": 8, "lora_alpha": 16}),
+        Compared("IA³", "ia3", rates=HIGH),
+        Compared("prefix tuning", "prefix-tuning", {"num_virtual_tokens": 10}, HIGH),
+        Compared("prompt tuning", "prompt-tuning", {"num_virtual_tokens": 10}, HIGH),
+        Compared("adapters", "bottleneck"),
+        Compared("LN tuning", "ln-tuning", rates=RATES),
+        Compared("BitFit", "bitfit", only="encoder"),
+        Compared("head only", "probe", only="encoder"),
+        Compared("LoReFT + LoRA", "reft+lora", {
+            "reft": loreft(4, ENDS[kind], tied=True), "lora": {"r": 1, "lora_alpha": 2},
+        }),
+        Compared("full finetuning", "full", rates=LOW),
+    )
+    for kind in ("encoder", "decoder")
+}  # fmt: skip
+
+TASKS = (
+    Studied("SST-2", "encoder", "sst2", 2000),
+    Studied("CoLA", "encoder", "cola", 2000),
+    Studied("MRPC", "encoder", "mrpc", 1000),
+    Studied("RTE", "encoder", "rte", 1000),
+    Studied("STS-B", "encoder", "stsb", 1000),
+    Studied("IMDB", "encoder", "imdb", 1000),
+    Studied("TweetEval emoji", "encoder", "emoji", 2000),
+    Studied("BoolQ", "decoder", "boolq", 1000),
+    Studied("ARC-e", "decoder", "arc-e", 1000),
+    Studied("OBQA", "decoder", "obqa", 1000),
+)

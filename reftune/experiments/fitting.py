@@ -1,0 +1,106 @@
+"""Training whatever a method has made trainable, with the plain `transformers.Trainer`.
+
+A training's folder gets `training.jsonl`, `loss.png` (if matplotlib is installed) and checkpoints.
+It goes on from the last whole checkpoint, whatever the method; that it is the same training is for
+the caller to know.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from torch import nn
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from reftune.experiments.memory import StepMemory
+from reftune.output_folder import CHECKPOINT_LAST, CHECKPOINTS, LOG_FILE, PICTURE
+from reftune.recipe import TrainingRecipe, trainer_arguments
+from reftune.training import run_to_end
+from reftune.training_log import LogWriter, ProgressBar, can_draw, draw_loss, read_log
+
+CHECKPOINT_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a finished training has to tell.
+
+    Attributes:
+        steps: updates of the weights.
+        loss: the last one logged.
+        seconds: interrupted parts too.
+        memory_bytes: see `reftune.experiments.memory.StepMemory`; `None` if no step was left to do.
+    """
+
+    steps: int
+    loss: float
+    seconds: float
+    memory_bytes: int | None
+
+
+def fit(
+    model: nn.Module,
+    rows: Dataset,
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    folder: Path,
+    recipe: TrainingRecipe,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Fitted:
+    """Train what requires gradients, in place, from the start or the last checkpoint.
+
+    SIGINT and SIGTERM end it after the current step, with a checkpoint.
+
+    Args:
+        model: a transformers model with what a method has put on it.
+        rows: encoded.
+        collate: makes a batch of rows, with `"labels"`.
+        folder: of the training.
+        recipe: how to train.
+        callbacks: that see the training too.
+
+    Raises:
+        TrainingInterrupted: a signal came; a checkpoint is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawing, memory = can_draw(), StepMemory()
+    trainer = Trainer(
+        model=model,
+        args=trainer_arguments(folder, recipe, evaluate=False),
+        train_dataset=rows,
+        data_collator=collate,
+        callbacks=[*callbacks, LogWriter(folder / LOG_FILE), ProgressBar(), memory],
+    )
+    trainer.remove_callback(PrinterCallback)
+    run_to_end(trainer, last_checkpoint(folder))
+    model.eval()
+    if drawing:
+        draw_loss(folder / LOG_FILE, folder / PICTURE)
+    last = [record for record in read_log(folder / LOG_FILE) if "loss" in record][-1]
+    return Fitted(last["step"], last["loss"], last["seconds"], memory.bytes)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a training that was written to its end, or `None`."""
+    found = (folder / CHECKPOINTS).glob("checkpoint-*")
+    numbered = sorted(found, key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+    return next((path for path in numbered if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Say whether a checkpoint has its last file, which Trainer writes after all others."""
+    if not all((checkpoint / name).is_file() for name in CHECKPOINT_FILES):
+        return False
+    try:
+        json.loads((checkpoint / CHECKPOINT_LAST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return True
+
+
+def forget(folder: Path) -> None:
+    """Remove the checkpoints of a training that is finished and saved."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""What an experiment reads before anything is trained: its sets, and the folder to run it in."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reftune.experiments.experiment import Experiment
+from reftune.tasks import ClassificationTask
+from reftune.tasks.sets import RowSet, load_set, load_validation
+
+SETTINGS = "experiment.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The sets of an experiment.
+
+    Attributes:
+        train: what is trained on.
+        validation: what the best epoch is chosen by, if anything; halved in GLUE.
+        tests: what is scored on, by name; empty if a half of `validation` is.
+    """
+
+    train: RowSet
+    validation: RowSet | None = None
+    tests: dict[str, RowSet] = field(default_factory=dict)
+
+    def sha256(self) -> dict[str, str]:
+        """Return a digest of every set."""
+        named = {"train": self.train, "validation": self.validation, **self.tests}
+        return {name: one.sha256 for name, one in named.items() if one is not None}
+
+
+def read_inputs(
+    experiment: Experiment,
+    data: str | Path,
+    train_rows: int | None = None,
+    test_rows: int | None = None,
+) -> Inputs:
+    """Read the sets of an experiment; arguments and errors as for `run_experiment`."""
+    task = experiment.its_task
+    train = load_set(task, data, experiment.training_set, "train").first(train_rows)
+    names, validation = experiment.test_sets, None
+    if isinstance(task, ClassificationTask):
+        validation = load_validation(task, data)
+        names = () if task.halves else names
+    tests = {name: load_set(task, data, name, "test").first(test_rows) for name in names}
+    same = [name for name, one in tests.items() if one.origin == train.origin]
+    if same and isinstance(task, ClassificationTask):
+        raise ValueError(f"{train.origin}: {same[0]} is the training set too; expected another")
+    return Inputs(train, validation, tests)
+
+
+def settings_of(
+    experiment: Experiment, inputs: Inputs, train_rows: int | None, test_rows: int | None
+) -> dict[str, Any]:
+    """Return what a run and its continuation must have in common."""
+    settings = {
+        "experiment": asdict(experiment),
+        "sha256": inputs.sha256(),
+        "train_rows": train_rows,
+        "test_rows": test_rows,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def check_folder(out: Path, settings: dict[str, Any]) -> None:
+    """Hold a folder against the experiment that is to be run in it; nothing is written.
+
+    Raises:
+        ValueError: it has another experiment.
+        FileExistsError: it has something else.
+    """
+    if (out / SETTINGS).exists():
+        there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        other = [name for name in settings if there.get(name) != settings[name]]
+        if other:
+            raise ValueError(
+                f'"{out}" holds an experiment with another {", ".join(other)}; expected the same, '
+                "to go on with it, or another folder"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f'output "{out}" is not empty; expected an empty folder')

@@ -1,0 +1,102 @@
+"""Loading the base model of an experiment, with the head that its task needs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from reftune.assets import TINY_CHAT
+from reftune.tasks.labels import Labels
+
+BUNDLED = "tiny-chat"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model, without anything on it, and its tokenizer."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_language_model(name: str, dtype: str) -> Base:
+    """Load a causal language model.
+
+    Args:
+        name: a folder, a hub id, or `tiny-chat`, the model that comes with reftune.
+        dtype: a name of torch's, or `auto`, the dtype it was saved in.
+
+    Raises:
+        ValueError: there is no such model, or it is of another kind.
+    """
+    model, tokenizer = _load(AutoModelForCausalLM, name, dtype)
+    return Base(model.to(device()).eval(), tokenizer)
+
+
+def load_classifier(name: str, dtype: str, labels: Labels, trained: bool = False) -> Base:
+    """Load a model with a head for some labels.
+
+    Args:
+        name: as for `load_language_model`.
+        dtype: as for `load_language_model`.
+        labels: what is predicted.
+        trained: whether the model must have been saved with a head; otherwise a head that is
+            missing is drawn from torch's global generator.
+
+    Raises:
+        ValueError: there is no such model, or it was saved with a head for another number of
+            labels, or without one where it must have one.
+    """
+    kind = "regression" if not labels.names else "single_label_classification"
+    names = {"id2label": dict(enumerate(labels.names))} if labels.names else {"num_labels": 1}
+    whole = {"problem_type": kind, "output_loading_info": True, **names}
+    (model, info), tokenizer = _load(AutoModelForSequenceClassification, name, dtype, **whole)
+    if trained and info["missing_keys"]:
+        raise ValueError(
+            f'model "{name}" lacks {", ".join(sorted(info["missing_keys"]))[:100]}; expected a '
+            "model with a trained head, or an adapter with one"
+        )
+    base = Base(model.to(device()).eval(), tokenizer)
+    if base.tokenizer.pad_token is None:  # padding is masked, so any token will do
+        base.tokenizer.pad_token = base.tokenizer.eos_token or base.tokenizer.unk_token
+    if base.model.config.pad_token_id is None:  # by which decoders find the last token of a row
+        base.model.config.pad_token_id = base.tokenizer.pad_token_id
+    return base
+
+
+def _load(kind: Any, name: str, dtype: str, **more: Any) -> tuple[Any, Any]:
+    path = str(TINY_CHAT) if name == BUNDLED else name
+    try:
+        return (
+            kind.from_pretrained(path, dtype=dtype, **more),
+            AutoTokenizer.from_pretrained(path),
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f'model "{name}" cannot be loaded ({reason})') from error
+
+
+def device() -> str:
+    """Name the accelerator if there is one."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def longest_row(base: Base, wanted: int) -> int:
+    """Return how many tokens of a row a model takes, and no more than are wanted."""
+    limits = [wanted, base.tokenizer.model_max_length]
+    limits.append(getattr(base.model.config, "max_position_embeddings", None) or wanted)
+    for name, module in base.model.named_modules():
+        # RoBERTa counts positions from behind the padding index.
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            offset = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - offset)
+    return min(limits)
