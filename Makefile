@@ -5,6 +5,7 @@
 #   make docs          the documentation, into site/
 #   make test-oldest   the tests with the oldest supported versions, in .venv-oldest
 #   make bench         training, generation and storage beside the peers (an hour); benchmarks/
+#   make results       methods compared on the models of release/ (six hours); comparison/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
 #   make clean         remove everything that the other targets made
 # Another Python: `make clean`, then `make demo PYTHON=/path/to/python3.12`.
@@ -27,7 +28,7 @@ PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 pytho
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: demo test check docs test-oldest bench bench-environments pretrain clean
+.PHONY: demo test check docs test-oldest bench bench-environments results pretrain clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -56,6 +57,9 @@ bench-environments: $(BENCH)/reftune/.made
 	@for peer in pyreft adapters; do \
 		$(MAKE) --no-print-directory $(BENCH)/$$peer/.made PYTHON="$(PYTHON)" \
 			|| echo "No environment for $$peer: its rows are left out." >&2; done
+
+results: $(VENV)/.test
+	@$(VENV)/bin/python -m comparison $(RESULTS_ARGS)
 
 pretrain: $(VENV)/.pretraining
 	$(VENV)/bin/python -m pretraining.corpus

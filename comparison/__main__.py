@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from comparison.ablations import Variant, variants
 from comparison.cells import Cell, cells
 from comparison.page import write_page
 
@@ -20,14 +21,14 @@ LOG = logging.getLogger("comparison")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_cell(cell: Cell, base_models: Path, assets: Path, out: Path) -> str:
-    """Run a cell in a process of its own, on one core."""
+def run_part(part: Cell | Variant, base_models: Path, assets: Path, out: Path) -> str:
+    """Run a part of the comparison in a process of its own, on one core."""
     torch.set_num_threads(1)
     # What cannot be run there is a result too: the reason stands in the table.
     try:
-        cell.run(base_models, assets, out)
+        part.run(base_models, assets, out)
     except ValueError as error:
-        folder = cell.folder(out)
+        folder = part.folder(out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "why_not.txt").write_text(" ".join(str(error).split()) + "\n", encoding="utf-8")
         return f"not there: {error}"
@@ -35,21 +36,22 @@ def run_cell(cell: Cell, base_models: Path, assets: Path, out: Path) -> str:
 
 
 def run_all(args: argparse.Namespace) -> None:
-    """Run the cells that are wanted, in several processes."""
-
-    def wanted(cell: Cell) -> bool:
-        return not args.tasks or cell.studied.task in args.tasks.split(",")
-
+    """Run the parts that are wanted, in several processes: the table, then the ablations."""
+    wanted = args.tasks.split(",") if args.tasks else None
+    folders = (args.base_models, args.assets, args.out)
     with ProcessPoolExecutor(args.processes) as pool:
-        folders = (args.base_models, args.assets, args.out)
-        running = {pool.submit(run_cell, cell, *folders): cell for cell in cells(wanted)}
-        for future in as_completed(running):
-            cell = running[future]
-            try:
-                said = future.result()
-            except Exception:
-                said = traceback.format_exc()
-            LOG.info("%s, %s: %s", cell.studied.name, cell.compared.name, said)
+        for parts in (cells(), variants()):
+            running = {
+                pool.submit(run_part, part, *folders): part
+                for part in parts
+                if wanted is None or part.studied.task in wanted
+            }
+            for future in as_completed(running):
+                try:
+                    said = future.result()
+                except Exception:
+                    said = traceback.format_exc()
+                LOG.info("%s: %s", running[future].folder(Path()), said)
 
 
 def parse() -> argparse.Namespace:

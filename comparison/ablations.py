@@ -4,11 +4,19 @@ The learning rate is the one that the search found for LoReFT on the task: a var
 another one is judged too low, which is said on the page.
 """
 
-from comparison.settings import METHODS, Compared
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comparison.cells import FINAL, Cell, slug
+from comparison.data import write_sets
+from comparison.settings import METHODS, SEEDS, TASKS, Studied
+from reftune.experiments.running import run_experiment
 
 # By the question that they answer; the first of each is LoReFT as it stands in the table.
-CHANGES: dict[str, dict[str, dict[str, object]]] = {
-    "rank": {f"r = {rank}": {"r": rank} for rank in (4, 1, 2, 8, 16, 32)},
+CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "rank": {str(rank): {"r": rank} for rank in (4, 1, 2, 8, 16, 32)},
     "layers": {
         "all": {},
         "first": {"layers": [0]},
@@ -18,12 +26,12 @@ CHANGES: dict[str, dict[str, dict[str, object]]] = {
     },
     "positions": {
         "f3+l3": {},
-        **{p: {"positions": p} for p in ("f1", "f3", "l1", "f1+l1", "f7+l7", "all")},
+        **{given: {"positions": given} for given in ("f1", "f3", "l1", "f1+l1", "f7+l7", "all")},
     },
-    "tied": {"tied": {}, "untied": {"tied": False}},
+    "first and last": {"tied": {}, "untied": {"tied": False}},
     "formula": {
         "LoReFT": {},
-        "NoReFT (R free)": {"intervention": "noreft"},
+        "NoReFT (not orthonormal)": {"intervention": "noreft"},
         "DiReFT": {"intervention": "direft"},
         "DiReFT, orthonormal": {"intervention": "direft_orthonormal"},
         "ConsReFT": {"intervention": "consreft"},
@@ -37,15 +45,44 @@ CHANGES: dict[str, dict[str, dict[str, object]]] = {
     },
 }
 ABLATED = ("SST-2", "CoLA")
-WHOLE = METHODS["encoder"][0]
 
 
-def variants() -> dict[str, dict[str, Compared]]:
-    """Return, for each question, LoReFT with one setting changed."""
-    return {
-        question: {
-            name: Compared(name, WHOLE.method, {**WHOLE.options, **change}, WHOLE.rates)
-            for name, change in changes.items()
-        }
-        for question, changes in CHANGES.items()
-    }
+@dataclass(frozen=True)
+class Variant:
+    """LoReFT with a setting changed, on a task."""
+
+    studied: Studied
+    question: str
+    name: str
+
+    @property
+    def whole(self) -> Cell:
+        """LoReFT as it stands in the table."""
+        return Cell(self.studied, METHODS[self.studied.model][0])
+
+    @property
+    def cell(self) -> Cell:
+        """The same with the change."""
+        compared = self.whole.compared
+        options = {**compared.options, **CHANGES[self.question][self.name]}
+        return Cell(self.studied, replace(compared, name=self.name, options=options))
+
+    def folder(self, out: Path) -> Path:
+        if not CHANGES[self.question][self.name]:
+            return self.whole.folder(out)
+        names = (self.studied.name, self.question, self.name)
+        return out.joinpath("ablations", *map(slug, names))
+
+    def run(self, base_models: Path, assets: Path, out: Path) -> dict[str, Any]:
+        """Run the seeds with LoReFT's learning rate, which is searched if it is not known yet."""
+        found = self.whole.run(base_models, assets, out)
+        data = write_sets(self.studied.task, assets, out / "data", self.studied.rows)
+        experiment = self.cell.experiment(base_models, found["experiment"]["training"]["lr"], SEEDS)
+        return run_experiment(experiment, data, self.folder(out) / FINAL)
+
+
+def variants() -> Iterator[Variant]:
+    """Yield all that are not in the table already."""
+    for studied in (one for one in TASKS if one.name in ABLATED):
+        for question, changes in CHANGES.items():
+            yield from (Variant(studied, question, name) for name in changes if changes[name])

@@ -92,11 +92,11 @@ def emoji(folder: Path, train_rows: int) -> Splits:
 
 def commonsense(folder: Path, name: str, train_rows: int) -> Splits:
     """Questions in the form of LLM-Adapters."""
-    both = [
+    train, test = (
         json.loads((folder / "commonsense" / name / f"{split}.json").read_text(encoding="utf-8"))
         for split in ("train", "test")
-    ]
-    return _with_validation(*both, train_rows, 200, 500)
+    )
+    return _with_validation(train, test, train_rows, 200, 500)
 
 
 def write_sets(task: str, assets: Path, out: Path, train_rows: int) -> Path:

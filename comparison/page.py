@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from comparison.ablation_tables import ablation_tables
 from comparison.cells import cells, slug
 from comparison.claim import verdicts
+from comparison.markdown import table
 from comparison.results import Outcome, outcomes_of, why_not
-from comparison.settings import SEEDS, TASKS, Studied
+from comparison.settings import SEARCH_SEED, SEEDS, TASKS, Studied
 from reftune.report.figures import Point, score_against_parameters
 from reftune.report.naming import bytes_shown, deviation_shown, metric_of, shown
 
@@ -49,7 +51,7 @@ def write_page(out: Path, docs: Path) -> None:
     pictures = docs / "results"
     pictures.mkdir(parents=True, exist_ok=True)
     parts = [HEAD, _claim(found), *(_task(*one, out, pictures) for one in found.items())]
-    parts += [_missing(found, out), _protocol(), _environment(out)]
+    parts += [ablation_tables(out), _missing(found, out), _protocol(), _environment(out)]
     (docs / "RESULTS.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
 
 
@@ -61,7 +63,7 @@ def _claim(found: dict[Studied, list[Outcome]]) -> str:
             "*LoReFT reaches LoRA's score with 10 to 50 times fewer parameters.* Differences are "
             "taken seed by seed. The claim **holds** where the interval lies above −1 point, it "
             "**fails** where it lies below 0, and is **open** otherwise.\n",
-            _table(header, verdicts(found)),
+            table(header, verdicts(found)),
         ]
     )
 
@@ -105,7 +107,7 @@ def _task(studied: Studied, outcomes: Sequence[Outcome], out: Path, pictures: Pa
             f"## {studied.name}\n",
             f"{studied.model}, {studied.rows:,} training rows, {studied.epochs:g} epochs, rows of "
             f"at most {studied.length} tokens.\n",
-            _table(header, rows),
+            table(header, rows),
             f"\n![{studied.name}: score against trained parameters](results/{name})\n",
         ]
     )
@@ -127,7 +129,7 @@ def _missing(found: dict[Studied, list[Outcome]], out: Path) -> str:
             reason = why_not(cell, out) or "has not been run"
             reasons.setdefault((cell.compared.name, reason), []).append(cell.studied.name)
     rows = [(method, ", ".join(tasks), reason) for (method, reason), tasks in reasons.items()]
-    return "## What is missing\n\n" + _table(["method", "tasks", "why"], rows) if rows else ""
+    return "## What is missing\n\n" + table(["method", "tasks", "why"], rows) if rows else ""
 
 
 def _protocol() -> str:
@@ -143,11 +145,5 @@ def _environment(out: Path) -> str:
         ", ".join(f"{name} {value}" for name, value in json.loads(one).items())
         for one in sorted(said)
     ]
-    return (
-        "Seeds: search 1000, table " + ", ".join(map(str, SEEDS)) + ". " + "; ".join(lines) + "\n"
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    seeds = ", ".join(map(str, SEEDS))
+    return f"Seeds: search {SEARCH_SEED}, table {seeds}. {'; '.join(lines)}\n"

@@ -40,9 +40,8 @@ class Outcome:
     at_edge: bool
 
 
-def read_outcome(cell: Cell, out: Path) -> Outcome | None:
-    """Return what a cell came to, or `None` if it has not been run to its end."""
-    folder = cell.folder(out)
+def read_outcome(cell: Cell, folder: Path) -> Outcome | None:
+    """Return what a cell in a folder came to, or `None` if it has not been run to its end."""
     result = _read(folder / FINAL / RESULT)
     if result is None:
         return None
@@ -71,7 +70,8 @@ def why_not(cell: Cell, out: Path) -> str | None:
 
 def outcomes_of(studied: Studied, out: Path) -> list[Outcome]:
     """Return the finished cells of a task, those that train less first."""
-    found = [read_outcome(cell, out) for cell in cells(lambda cell: cell.studied == studied)]
+    wanted = [cell for cell in cells() if cell.studied == studied]
+    found = [read_outcome(cell, cell.folder(out)) for cell in wanted]
     return sorted((one for one in found if one), key=lambda one: one.parameters)
 
 

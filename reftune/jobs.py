@@ -89,7 +89,8 @@ def prepare_jobs(
 
     Raises:
         ValueError: a job has a config that does not fit the model, no rows, a batch that is larger
-            than a pass, the folder of another, or other settings than the training in its folder.
+            than a pass, autocast of its own, the folder of another, or other settings than the
+            training in its folder.
         OSError: a folder holds what it should not.
     """
     if not jobs:
@@ -112,6 +113,10 @@ def _prepare(
     job: Job, model: Any, encode: "_Encoder", rows_per_pass: int, existing: Existing
 ) -> Prepared:
     out = Path(job.out)
+    if job.recipe.bf16:
+        raise ValueError(
+            "bf16 True: expected False, all jobs share a pass; load the model as bfloat16"
+        )
     config = _attached(job.config, model)
     begun = existing == "resume" and (out / RECIPE).exists()
     if not begun:

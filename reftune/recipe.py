@@ -33,6 +33,7 @@ class TrainingRecipe:
             ``"linear"``, ``"cosine"``, ``"constant"``.
         weight_decay: AdamW's.
         max_grad_norm: gradients are clipped to this norm.
+        bf16: compute matrix products in bfloat16 (autocast); the weights stay as they are.
         max_length: longest row in tokens; never more than the model has positions.
         template: how rows become text, see `reftune.rendering`.
         seed: of the order of the rows and of dropout.
@@ -49,6 +50,7 @@ class TrainingRecipe:
     schedule: str = "linear"
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    bf16: bool = False
     max_length: int = 512
     template: Template = "auto"
     seed: int = 42
@@ -91,6 +93,8 @@ def trainer_arguments(out: Path, recipe: TrainingRecipe, evaluate: bool) -> Trai
         lr_scheduler_type=recipe.schedule,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
+        bf16=recipe.bf16,
+        use_cpu=not torch.accelerator.is_available(),  # or bf16 would need a GPU
         seed=recipe.seed,
         save_strategy="steps" if recipe.save_steps else "no",
         save_steps=recipe.save_steps or 1,

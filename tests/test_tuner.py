@@ -20,6 +20,7 @@ from tests.adapters import (
     pair,
     shake,
 )
+from tests.tiny_models import ENCODERS
 from tests.tiny_text import byte_level, tiny_llama
 
 
@@ -125,6 +126,16 @@ def test_unloading_leaves_no_trace():
     assert "generate" not in vars(base)
     hooks = [m._forward_hooks or m._forward_pre_hooks for m in base.modules()]
     assert not any(hooks)
+
+
+def test_unloading_gives_back_a_head_of_several_layers():
+    base = next(one for one in ENCODERS if one.name == "roberta").build()
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    model = get_peft_model(base, ReftConfig(task_type="SEQ_CLS", positions="f1", layers=[0]))
+    after = model.unload().state_dict()
+    assert after.keys() == before.keys()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
 
 
 def test_it_stands_beside_a_lora():

@@ -93,6 +93,9 @@ def _add_recipe_options(group: Any) -> None:
     group.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (linear)")
     group.add_argument("--weight-decay", type=float, help="of AdamW (0)")
     group.add_argument("--max-grad-norm", type=float, help="gradients are clipped to it (1)")
+    group.add_argument(
+        "--bf16", action="store_true", default=None, help="matrix products in bfloat16"
+    )
     group.add_argument("--max-length", type=int, help="longest row in tokens (512)")
     group.add_argument("--template", choices=("auto", "chat", "plain"), help="of the rows (auto)")
     group.add_argument("--seed", type=int, help="of weights, order and dropout (42)")
