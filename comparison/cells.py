@@ -44,6 +44,7 @@ class Cell:
                 "batch_size": BATCH,
                 "max_length": studied.length,
                 "bf16": True,
+                "group_by_length": True,
                 "save_steps": 0,
             },
             generation={"max_new_tokens": ANSWER_TOKENS, "batch_size": 64} if language else {},

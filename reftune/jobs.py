@@ -89,8 +89,8 @@ def prepare_jobs(
 
     Raises:
         ValueError: a job has a config that does not fit the model, no rows, a batch that is larger
-            than a pass, autocast of its own, the folder of another, or other settings than the
-            training in its folder.
+            than a pass, what only a training alone can do, the folder of another, or other settings
+            than the training in its folder.
         OSError: a folder holds what it should not.
     """
     if not jobs:
@@ -113,10 +113,9 @@ def _prepare(
     job: Job, model: Any, encode: "_Encoder", rows_per_pass: int, existing: Existing
 ) -> Prepared:
     out = Path(job.out)
-    if job.recipe.bf16:
-        raise ValueError(
-            "bf16 True: expected False, all jobs share a pass; load the model as bfloat16"
-        )
+    for name in ("bf16", "group_by_length"):
+        if getattr(job.recipe, name):
+            raise ValueError(f"{name} True: expected False, as all jobs share a pass")
     config = _attached(job.config, model)
     begun = existing == "resume" and (out / RECIPE).exists()
     if not begun:

@@ -34,6 +34,7 @@ class TrainingRecipe:
         weight_decay: AdamW's.
         max_grad_norm: gradients are clipped to this norm.
         bf16: compute matrix products in bfloat16 (autocast); the weights stay as they are.
+        group_by_length: make batches of rows of like length, so that less is padded.
         max_length: longest row in tokens; never more than the model has positions.
         template: how rows become text, see `reftune.rendering`.
         seed: of the order of the rows and of dropout.
@@ -51,6 +52,7 @@ class TrainingRecipe:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     bf16: bool = False
+    group_by_length: bool = False
     max_length: int = 512
     template: Template = "auto"
     seed: int = 42
@@ -93,6 +95,7 @@ def trainer_arguments(out: Path, recipe: TrainingRecipe, evaluate: bool) -> Trai
         lr_scheduler_type=recipe.schedule,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
+        train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
         bf16=recipe.bf16,
         use_cpu=not torch.accelerator.is_available(),  # or bf16 would need a GPU
         seed=recipe.seed,

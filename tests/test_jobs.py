@@ -37,6 +37,8 @@ UNLABELLED = Dataset.from_dict({"input_ids": [[5, 6]], "labels": [[5, -100]]})
         ({"config": config_of("plain", r=17)}, "r=17: expected at most 16"),
         ({"config": config_of("plain", layers=[5])}, "5"),
         ({"config": config_of("plain", modules_to_save=["lm_head"])}, "modules_to_save"),
+        ({"recipe": TrainingRecipe(bf16=True)}, "bf16 True: expected False"),
+        ({"recipe": TrainingRecipe(group_by_length=True)}, "group_by_length True: expected False"),
         ({"recipe": TrainingRecipe(batch_size=9)}, "batches of 9 rows: expected at most 8"),
         ({"rows": Dataset.from_list([{"prompt": "", "completion": "x"}])}, "no row is left"),
         ({"rows": Dataset.from_dict({"input_ids": [], "labels": []})}, "no row to train on"),

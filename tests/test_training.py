@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import TrainerCallback, set_seed
 
 from reftune import ReftConfig, training
@@ -231,6 +233,40 @@ def test_the_last_step_is_logged_whatever_the_interval(tmp_path) -> None:
     result = run(tmp_path, replace(RECIPE, epochs=2, log_steps=4))
     assert [line[0] for line in steps(tmp_path)] == [4, 6]
     assert result.steps == 6
+
+
+def test_batches_are_of_like_length_if_wanted(tmp_path, monkeypatch) -> None:
+    spread = {True: [], False: []}
+    rows = [{"prompt": "a", "completion": "b" * (1 + 7 * i % 40)} for i in range(40)]
+
+    class Collator(training.PaddingCollator):
+        def __call__(self, rows):
+            lengths = [len(row["input_ids"]) for row in rows]
+            spread[wanted].append(max(lengths) - min(lengths))
+            return super().__call__(rows)
+
+    monkeypatch.setattr(training, "PaddingCollator", Collator)
+    for wanted in spread:
+        recipe = replace(RECIPE, group_by_length=wanted, accumulation=1, epochs=2)
+        run(tmp_path / str(wanted), recipe, rows)
+    assert sum(spread[True]) < sum(spread[False]) / 2
+
+
+def test_products_are_in_bfloat16_if_wanted_and_weights_are_not(tmp_path, monkeypatch) -> None:
+    dtypes = {}
+    forward = torch.nn.Linear.forward
+
+    def seen(self, given):
+        out = forward(self, given)
+        dtypes.setdefault(wanted, set()).add(out.dtype)
+        return out
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", seen)
+    for wanted in (False, True):
+        run(tmp_path / str(wanted), replace(RECIPE, bf16=wanted, epochs=1))
+        trained = load_file(tmp_path / str(wanted) / "adapter_model.safetensors")
+        assert {tensor.dtype for tensor in trained.values()} == {torch.float32}
+    assert dtypes == {False: {torch.float32}, True: {torch.bfloat16}}
 
 
 def test_rows_longer_than_the_model_are_cut(tmp_path) -> None:

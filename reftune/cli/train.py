@@ -96,6 +96,9 @@ def _add_recipe_options(group: Any) -> None:
     group.add_argument(
         "--bf16", action="store_true", default=None, help="matrix products in bfloat16"
     )
+    group.add_argument(
+        "--group-by-length", action="store_true", default=None, help="less padding in batches"
+    )
     group.add_argument("--max-length", type=int, help="longest row in tokens (512)")
     group.add_argument("--template", choices=("auto", "chat", "plain"), help="of the rows (auto)")
     group.add_argument("--seed", type=int, help="of weights, order and dropout (42)")
