@@ -11,18 +11,25 @@ from reftune.interventions import INTERVENTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES = [page for page in TEXTS if "```python\n" in page.read_text(encoding="utf-8")]
 # A block is left out if the line before it says why: <!-- not run: needs the network -->
 BLOCK = re.compile(r"^(?P<skip><!-- not run: .+ -->\n)?```python\n(?P<code>.*?)^```$", re.M | re.S)
 
 
+def blocks_of(page: Path) -> list[re.Match[str]]:
+    """Return the Python blocks of a page that are to be run."""
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [match for match in found if not match["skip"]]
+
+
+PAGES = [page for page in TEXTS if blocks_of(page)]
+
+
 def run_blocks(page: Path) -> int:
     """Run the Python blocks of a page in order, in one namespace; return how many there were."""
-    text = page.read_text(encoding="utf-8")
     namespace = {"__name__": page.stem}
-    blocks = [match for match in BLOCK.finditer(text) if not match["skip"]]
+    blocks = blocks_of(page)
     for match in blocks:
-        line = text.count("\n", 0, match.start("code"))
+        line = match.string.count("\n", 0, match.start("code"))
         code = compile("\n" * line + match["code"], str(page), "exec")  # so errors show its line
         exec(code, namespace)
     return len(blocks)

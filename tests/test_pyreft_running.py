@@ -203,6 +203,7 @@ def test_timed_lines_run_and_values_of_the_shell_are_empty(tmp_path, capsys) -> 
         "%time x = 3\nif x:\n    %timeit x += 1\nfiles = !ls\na, b = 1, 2\n"
         "from IPython.display import clear_output, display\nclear_output()\n"
         "display(x, files)\nprint(get_ipython())\n"
+        "import IPython\nassert IPython.version_info[:2]\n"  # as matplotlib asks
     )
     assert program([write_notebook(tmp_path / "demo.ipynb", source)]) == 0
     captured = capsys.readouterr()

@@ -8,6 +8,7 @@ from reftune.cli.console import note
 EXAMPLES = """\
 examples:
   reftune report runs
+  reftune report runs/cola --samples 20
   reftune report runs --out page.html --samples 10
 
 Everything that `reftune run` and `reftune train` left anywhere below the folder is in the page:

@@ -126,7 +126,8 @@ def stand_in_for_ipython() -> Any:
     for name in ("HTML", "Markdown", "Image", "Latex"):
         setattr(display, name, str)
     vars(display).update(display=show, clear_output=lambda *args, **options: None)
-    vars(package).update(display=display, get_ipython=lambda: None)
+    # matplotlib asks the version of what it takes for IPython.
+    vars(package).update(display=display, get_ipython=lambda: None, version_info=(0, 0))
     sys.modules.update({"IPython": package, "IPython.display": display})
     if find_spec("ipywidgets") is None:
         sys.modules["tqdm.notebook"] = import_module("tqdm.std")
