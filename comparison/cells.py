@@ -34,7 +34,7 @@ class Cell:
         studied, compared = self.studied, self.compared
         language = studied.model == "decoder"
         return Experiment(
-            task="commonsense" if language else studied.task,
+            task="commonsense" if language else studied.form,
             model=str(base_models / studied.model),
             method=compared.method,
             adapter=compared.options,

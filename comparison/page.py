@@ -122,7 +122,7 @@ def _mark(outcome: Outcome) -> str:
 
 
 def _missing(found: dict[Studied, list[Outcome]], out: Path) -> str:
-    there = {one.cell for outcomes in found.values() for one in outcomes}
+    there = [one.cell for outcomes in found.values() for one in outcomes]
     reasons: dict[tuple[str, str], list[str]] = {}
     for cell in cells():
         if cell not in there:

@@ -34,7 +34,17 @@ class Compared:
 
 @dataclass(frozen=True)
 class Studied:
-    """A task: on which model, how many rows are trained on, and how long they are at most."""
+    """A task.
+
+    Attributes:
+        name: in tables and pictures.
+        model: the base model, `"encoder"` or `"decoder"`.
+        task: whose sets `comparison.data` makes.
+        rows: how many are trained on.
+        length: of a row, in tokens, at most.
+        epochs: passes over the rows.
+        form: of an encoder's task, its name in `reftune.tasks`.
+    """
 
     name: str
     model: str
@@ -42,6 +52,7 @@ class Studied:
     rows: int
     length: int = 128
     epochs: float = EPOCHS
+    form: str = "classification"
 
 
 def loreft(rank: int, positions: str, **others: Any) -> dict[str, Any]:
@@ -78,11 +89,11 @@ METHODS: dict[str, tuple[Compared, ...]] = {
 }  # fmt: skip
 
 TASKS = (
-    Studied("SST-2", "encoder", "sst2", 1000),
-    Studied("CoLA", "encoder", "cola", 1500),
-    Studied("MRPC", "encoder", "mrpc", 1000),
-    Studied("RTE", "encoder", "rte", 1000),
-    Studied("STS-B", "encoder", "stsb", 1000),
+    Studied("SST-2", "encoder", "sst2", 1000, form="sst2"),
+    Studied("CoLA", "encoder", "cola", 1500, form="cola"),
+    Studied("MRPC", "encoder", "mrpc", 1000, form="mrpc"),
+    Studied("RTE", "encoder", "rte", 1000, form="rte"),
+    Studied("STS-B", "encoder", "stsb", 1000, form="stsb"),
     Studied("IMDB", "encoder", "imdb", 500),
     Studied("TweetEval emoji", "encoder", "emoji", 1500),
     Studied("BoolQ", "decoder", "boolq", 1000),

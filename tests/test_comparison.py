@@ -1,0 +1,106 @@
+"""The comparison of methods: what it runs has a meaning, and its page says what the files say."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from comparison.ablations import variants
+from comparison.cells import FINAL, SEARCH, Cell, cells
+from comparison.claim import verdict
+from comparison.data import MAKERS
+from comparison.page import write_page
+from comparison.settings import SEEDS, TASKS
+from reftune.experiments.methods import method_of
+
+ENVIRONMENT = {"device": "a machine", "torch": "2.13.0"}
+
+
+def named(task: str, method: str) -> Cell:
+    [cell] = [c for c in cells() if (c.studied.name, c.compared.name) == (task, method)]
+    return cell
+
+
+def write_result(folder: Path, rate: float, parameters: int, values: list[float]) -> None:
+    """Write what `reftune.experiments` writes, as far as the page reads it."""
+    seeds = [
+        {
+            "seed": seed,
+            "trainable": parameters,
+            "train_seconds": 10.0,
+            "memory_bytes": 2_000_000,
+            "validation": value,
+            "scores": {"sst2": {"metric": "accuracy", "value": value, "total": 436}},
+        }
+        for seed, value in zip(SEEDS, values, strict=False)
+    ]
+    said = {"experiment": {"training": {"lr": rate}}, "environment": ENVIRONMENT, "seeds": seeds}
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(said))
+
+
+def test_every_cell_and_variant_is_an_experiment(tmp_path):
+    parts = [*cells(), *(variant.cell for variant in variants())]
+    for cell in parts:
+        for rate in cell.compared.rates:
+            experiment = cell.experiment(tmp_path, rate, SEEDS)
+            assert method_of(experiment.method, experiment.adapter)
+    folders = [part.folder(Path()) for part in (*cells(), *variants())]
+    assert len(set(folders)) == len(folders)
+    assert {studied.task for studied in TASKS} == set(MAKERS)
+
+
+def test_the_page_says_what_the_files_say(tmp_path):
+    scores = {"LoReFT": [0.81, 0.82, 0.80, 0.83, 0.84], "LoRA": [0.80, 0.81, 0.79, 0.82, 0.83]}
+    for method, parameters in (("LoReFT", 14_364), ("LoRA", 258_048)):
+        cell = named("SST-2", method)
+        write_result(
+            cell.folder(tmp_path) / FINAL, cell.compared.rates[1], parameters, scores[method]
+        )
+    other = named("SST-2", "IA³")
+    other.folder(tmp_path).mkdir(parents=True)
+    (other.folder(tmp_path) / "why_not.txt").write_text("it does not fit\n")
+    write_page(tmp_path, tmp_path / "docs")
+    page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    deviation = 100 * statistics.stdev(scores["LoReFT"])
+    assert f"| LoReFT | 14,364 | **82.0** ± {deviation:.1f} |" in page
+    assert "| LoRA | 258,048 | 81.0 ±" in page
+    # The differences of the seeds are all one point.
+    assert "| SST-2: LoReFT − LoRA | +1.0 | [+1.0, +1.0] | 18.0 | holds |" in page
+    assert "| IA³ | SST-2 | it does not fit |" in page
+    assert "a machine" in page
+    assert (tmp_path / "docs" / "results" / "sst-2.png").stat().st_size > 5_000
+
+
+def test_a_page_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no finished cell"):
+        write_page(tmp_path, tmp_path / "docs")
+    assert not (tmp_path / "docs").exists()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [(-0.005, 0.02, "holds"), (-0.05, -0.01, "fails"), (-0.05, 0.02, "open")],
+)
+def test_the_verdict_is_that_of_the_interval(low, high, says):
+    assert verdict(low, high) == says
+
+
+def test_the_best_rate_by_validation_is_the_one_that_is_run(tmp_path, monkeypatch):
+    cell = named("SST-2", "LoRA")
+    values = dict(zip(cell.compared.rates, (0.6, 0.9, 0.7), strict=True))
+    asked = []
+
+    def run(experiment, data, out):
+        asked.append((out.relative_to(cell.folder(tmp_path)).parts, experiment.seeds))
+        rate = experiment.training["lr"]
+        return {"seeds": [{"validation": values[rate]}], "rate": rate}
+
+    monkeypatch.setattr("comparison.cells.run_experiment", run)
+    monkeypatch.setattr("comparison.cells.write_sets", lambda *given: tmp_path)
+    assert cell.run(tmp_path, tmp_path, tmp_path)["rate"] == cell.compared.rates[1]
+    searches = [parts for parts, seeds in asked if parts[0] == SEARCH]
+    assert searches == [(SEARCH, f"{rate:g}") for rate in cell.compared.rates]
+    assert asked[-1] == ((FINAL,), SEEDS)
+    assert not {*SEEDS} & {seed for parts, seeds in asked[:-1] for seed in seeds}
