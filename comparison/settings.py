@@ -67,23 +67,23 @@ PAPERS = {"encoder": "f3", "decoder": "f5+l5"}
 METHODS: dict[str, tuple[Compared, ...]] = {
     kind: (
         Compared("LoReFT", "reft", loreft(4, ENDS[kind], tied=True)),
+        Compared("LoRA", "lora", {"r": 8, "lora_alpha": 16}),
+        Compared("full finetuning", "full", rates=LOW),
+        Compared("LoRA, rank 1", "lora", {"r": 1, "lora_alpha": 2}),
         Compared("LoReFT, rank 1", "reft", loreft(1, PAPERS[kind], tied=True)),
+        Compared("head only", "probe", only="encoder"),
+        Compared("BitFit", "bitfit", only="encoder"),
         Compared("DiReFT", "reft", loreft(4, ENDS[kind], tied=True, intervention="direft")),
         Compared("RED", "red"),
-        Compared("LoRA", "lora", {"r": 8, "lora_alpha": 16}),
-        Compared("LoRA, rank 1", "lora", {"r": 1, "lora_alpha": 2}),
-        Compared("DoRA", "dora", {"r": 8, "lora_alpha": 16}),
-        Compared("IA³", "ia3", rates=HIGH),
-        Compared("prefix tuning", "prefix-tuning", {"num_virtual_tokens": 10}, HIGH),
-        Compared("prompt tuning", "prompt-tuning", {"num_virtual_tokens": 10}, HIGH),
         Compared("adapters", "bottleneck"),
-        Compared("LN tuning", "ln-tuning", rates=RATES),
-        Compared("BitFit", "bitfit", only="encoder"),
-        Compared("head only", "probe", only="encoder"),
+        Compared("LN tuning", "ln-tuning"),
+        Compared("IA³", "ia3", rates=HIGH),
+        Compared("DoRA", "dora", {"r": 8, "lora_alpha": 16}),
+        Compared("prompt tuning", "prompt-tuning", {"num_virtual_tokens": 10}, HIGH),
+        Compared("prefix tuning", "prefix-tuning", {"num_virtual_tokens": 10}, HIGH),
         Compared("LoReFT + LoRA", "reft+lora", {
             "reft": loreft(4, ENDS[kind], tied=True), "lora": {"r": 1, "lora_alpha": 2},
         }),
-        Compared("full finetuning", "full", rates=LOW),
     )
     for kind in ("encoder", "decoder")
 }  # fmt: skip

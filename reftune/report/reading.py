@@ -88,7 +88,7 @@ def read_folder(folder: str | Path) -> Found:
     runs, curves, trainings, problems = [], {}, [], []
     for here, folders, files in os.walk(root):
         path = Path(here)
-        name = "." if path == root else path.relative_to(root).as_posix()
+        name = root.resolve().name if path == root else path.relative_to(root).as_posix()
         begun = RESULT in files or BEGUN in files
         # The trainings of a run are told with the run, and a checkpoint is part of a training.
         folders[:] = sorted(
