@@ -8,14 +8,17 @@ import argparse
 import logging
 import os
 import traceback
+import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
+import transformers
 
 from comparison.ablations import Variant, variants
 from comparison.cells import Cell, cells
 from comparison.page import write_page
+from comparison.results import WHY_NOT
 
 LOG = logging.getLogger("comparison")
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,14 +27,17 @@ ROOT = Path(__file__).resolve().parent.parent
 def run_part(part: Cell | Variant, base_models: Path, assets: Path, out: Path) -> str:
     """Run a part of the comparison in a process of its own, on one core."""
     torch.set_num_threads(1)
-    # What cannot be run there is a result too: the reason stands in the table.
-    try:
-        part.run(base_models, assets, out)
-    except ValueError as error:
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    reason = part.why_not(base_models)
+    if reason is not None:
+        # That a method does not fit is a result too: it stands on the page.
         folder = part.folder(out)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "why_not.txt").write_text(" ".join(str(error).split()) + "\n", encoding="utf-8")
-        return f"not there: {error}"
+        (folder / WHY_NOT).write_text(reason + "\n", encoding="utf-8")
+        return reason
+    part.run(base_models, assets, out)
     return "done"
 
 
@@ -69,6 +75,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    os.environ["TQDM_DISABLE"] = "1"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arguments = parse()
     if not arguments.page:

@@ -73,6 +73,10 @@ class Variant:
         names = (self.studied.name, self.question, self.name)
         return out.joinpath("ablations", *map(slug, names))
 
+    def why_not(self, base_models: Path) -> str | None:
+        """Return why the change does not fit the model, if so."""
+        return self.cell.why_not(base_models)
+
     def run(self, base_models: Path, assets: Path, out: Path) -> dict[str, Any]:
         """Run the seeds with LoReFT's learning rate, which is searched if it is not known yet."""
         found = self.whole.run(base_models, assets, out)

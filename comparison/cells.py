@@ -10,9 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
+
 from comparison.data import write_sets
 from comparison.settings import BATCH, METHODS, SEARCH_SEED, SEEDS, TASKS, Compared, Studied
 from reftune.experiments.experiment import Experiment
+from reftune.experiments.methods import method_of
 from reftune.experiments.running import run_experiment
 
 SEARCH, FINAL = "search", "final"
@@ -53,6 +60,18 @@ class Cell:
             train="train" if language else "",
             tests=("test",) if language else (),
         )
+
+    def why_not(self, base_models: Path) -> str | None:
+        """Return why the method does not fit the model, if so."""
+        language = self.studied.model == "decoder"
+        kind = AutoModelForCausalLM if language else AutoModelForSequenceClassification
+        model = kind.from_config(AutoConfig.from_pretrained(base_models / self.studied.model))
+        method = method_of(self.compared.method, self.compared.options)
+        try:
+            method.attach(model, "CAUSAL_LM" if language else "SEQ_CLS")
+        except ValueError as error:
+            return " ".join(str(error).split())
+        return None
 
     def run(self, base_models: Path, assets: Path, out: Path) -> dict[str, Any]:
         """Search the rate, run the seeds, and return the result of these."""
