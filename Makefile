@@ -59,7 +59,7 @@ bench-environments: $(BENCH)/reftune/.made
 			|| echo "No environment for $$peer: its rows are left out." >&2; done
 
 results: $(VENV)/.test
-	@$(VENV)/bin/python -m comparison $(RESULTS_ARGS)
+	@TQDM_DISABLE=1 $(VENV)/bin/python -m comparison $(RESULTS_ARGS)
 
 pretrain: $(VENV)/.pretraining
 	$(VENV)/bin/python -m pretraining.corpus

@@ -9,7 +9,7 @@ import logging
 import os
 import traceback
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -52,12 +52,21 @@ def run_all(args: argparse.Namespace) -> None:
                 for part in parts
                 if wanted is None or part.studied.task in wanted
             }
-            for future in as_completed(running):
-                try:
-                    said = future.result()
-                except Exception:
-                    said = traceback.format_exc()
-                LOG.info("%s: %s", running[future].folder(Path()), said)
+            try:
+                for future in as_completed(running):
+                    LOG.info("%s: %s", running[future].folder(Path()), outcome_of(future))
+            except KeyboardInterrupt:
+                # Or the pool would go on with the next parts before it ends.
+                pool.shutdown(cancel_futures=True)
+                raise SystemExit("stopped; the same command goes on") from None
+
+
+def outcome_of(future: Future[str]) -> str:
+    """Return what a part said, or how it failed: the others are run all the same."""
+    try:
+        return future.result()
+    except Exception:
+        return traceback.format_exc()
 
 
 def parse() -> argparse.Namespace:
@@ -75,7 +84,6 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    os.environ["TQDM_DISABLE"] = "1"
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arguments = parse()
     if not arguments.page:
