@@ -9,7 +9,8 @@ import logging
 import os
 import traceback
 import warnings
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_part(part: Cell | Variant, base_models: Path, assets: Path, out: Path) -> str:
-    """Run a part of the comparison in a process of its own, on one core."""
+    """Run a part of the comparison on one core, and return what to say of it."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -37,36 +38,25 @@ def run_part(part: Cell | Variant, base_models: Path, assets: Path, out: Path) -
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WHY_NOT).write_text(reason + "\n", encoding="utf-8")
         return reason
-    part.run(base_models, assets, out)
+    try:
+        part.run(base_models, assets, out)
+    except Exception:  # the others are run all the same
+        return traceback.format_exc()
     return "done"
 
 
 def run_all(args: argparse.Namespace) -> None:
-    """Run the parts that are wanted, in several processes: the table, then the ablations."""
+    """Run the parts that are wanted, in several processes: the table, then the ablations.
+
+    An interrupt ends the processes after their current step.
+    """
     wanted = args.tasks.split(",") if args.tasks else None
-    folders = (args.base_models, args.assets, args.out)
-    with ProcessPoolExecutor(args.processes) as pool:
-        for parts in (cells(), variants()):
-            running = {
-                pool.submit(run_part, part, *folders): part
-                for part in parts
-                if wanted is None or part.studied.task in wanted
-            }
-            try:
-                for future in as_completed(running):
-                    LOG.info("%s: %s", running[future].folder(Path()), outcome_of(future))
-            except KeyboardInterrupt:
-                # Or the pool would go on with the next parts before it ends.
-                pool.shutdown(cancel_futures=True)
-                raise SystemExit("stopped; the same command goes on") from None
-
-
-def outcome_of(future: Future[str]) -> str:
-    """Return what a part said, or how it failed: the others are run all the same."""
-    try:
-        return future.result()
-    except Exception:
-        return traceback.format_exc()
+    run = partial(run_part, base_models=args.base_models, assets=args.assets, out=args.out)
+    with Pool(args.processes) as pool:
+        for found in (cells(), variants()):
+            parts = [p for p in found if wanted is None or p.studied.task in wanted]
+            for part, said in zip(parts, pool.imap(run, parts), strict=True):
+                LOG.info("%s: %s", part.folder(Path()), said)
 
 
 def parse() -> argparse.Namespace:
@@ -87,5 +77,8 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arguments = parse()
     if not arguments.page:
-        run_all(arguments)
+        try:
+            run_all(arguments)
+        except KeyboardInterrupt:
+            raise SystemExit("stopped; the same command goes on") from None
     write_page(arguments.out, arguments.docs)
