@@ -31,7 +31,8 @@ Every method has the same data, order of rows, epochs and budget: {rates} learni
 with one seed, and the best by validation is run with {seeds} other seeds. Scores are means over
 these, ± the standard deviation; the brackets hold the 95 % interval of the mean (Student's t).
 GLUE's test sets have no labels, so half of each validation set chooses the epoch and the other half
-is scored, another half for each seed. "Trained" leaves out the classification head, a linear layer
+is scored, another half for each seed; the half that the search went by overlaps with these, for all
+methods alike. "Trained" leaves out the classification head, a linear layer
 with one hidden layer upon the first token, which every method trains. "Memory" is what a training
 step needs beyond the frozen model's weights; "seconds" are of one training on one core of a shared
 machine. A rate with * is the lowest or the highest that was tried: a better one may lie outside.
@@ -52,7 +53,9 @@ def write_page(out: Path, docs: Path) -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     parts = [HEAD, _claim(found), *(_task(*one, out, pictures) for one in found.items())]
     parts += [ablation_tables(out), _missing(found, out), _protocol(), _environment(out)]
-    (docs / "RESULTS.md").write_text("\n".join(part for part in parts if part), encoding="utf-8")
+    (docs / "RESULTS.md").write_text(
+        "\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8"
+    )
 
 
 def _claim(found: dict[Studied, list[Outcome]]) -> str:
@@ -125,16 +128,20 @@ def _missing(found: dict[Studied, list[Outcome]], out: Path) -> str:
     there = [one.cell for outcomes in found.values() for one in outcomes]
     reasons: dict[tuple[str, str], list[str]] = {}
     for cell in cells():
-        if cell not in there:
+        if cell.studied in found and cell not in there:
             reason = why_not(cell, out) or "has not been run"
             reasons.setdefault((cell.compared.name, reason), []).append(cell.studied.name)
     rows = [(method, ", ".join(tasks), reason) for (method, reason), tasks in reasons.items()]
-    return "## What is missing\n\n" + table(["method", "tasks", "why"], rows) if rows else ""
+    parts = [table(["method", "tasks", "why"], rows)] if rows else []
+    whole = [studied.name for studied in TASKS if studied not in found]
+    if whole:
+        parts.append(f"Of these tasks nothing has been run: {', '.join(whole)}.")
+    return "## What is missing\n\n" + "\n\n".join(parts) if parts else ""
 
 
 def _protocol() -> str:
     rates = max(len(cell.compared.rates) for cell in cells())
-    return "\n" + PROTOCOL.format(rates=rates, seeds=len(SEEDS))
+    return PROTOCOL.format(rates=rates, seeds=len(SEEDS))
 
 
 def _environment(out: Path) -> str:

@@ -127,5 +127,7 @@ def run_to_end(trainer: Trainer, checkpoint: Path | None) -> None:
     trainer.add_callback(stop)
     with stop.on_signals():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # Or a model that was trained in bf16 would go on so, unlike its adapter once it is loaded.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         raise TrainingInterrupted(f"stopped after step {trainer.state.global_step}")

@@ -252,6 +252,16 @@ def test_batches_are_of_like_length_if_wanted(tmp_path, monkeypatch) -> None:
     assert sum(spread[True]) < sum(spread[False]) / 2
 
 
+def test_after_a_training_in_bfloat16_the_model_computes_as_the_loaded_adapter(tmp_path) -> None:
+    tokenizer = byte_level()
+    model = get_peft_model(tiny_llama(tokenizer), ReftConfig(layers=[0], r=2, positions="l1"))
+    recipe = replace(RECIPE, bf16=True, epochs=2)
+    train(model, tokenizer, Dataset.from_list(ROWS), tmp_path / "out", recipe)
+    loaded = PeftModel.from_pretrained(tiny_llama(tokenizer), tmp_path / "out").eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    assert torch.equal(model.eval()(input_ids=ids).logits, loaded(input_ids=ids).logits)
+
+
 def test_products_are_in_bfloat16_if_wanted_and_weights_are_not(tmp_path, monkeypatch) -> None:
     dtypes = {}
     forward = torch.nn.Linear.forward
