@@ -6,6 +6,7 @@ training rows that are not trained on; the scores are those of the validation se
 
 import argparse
 import csv
+import hashlib
 import json
 import logging
 import random
@@ -185,9 +186,10 @@ def main() -> None:
     transfer = Transfer(args)
     results = {name: transfer.compare(name) for name in args.tasks}
     LOG.info("\n%s", table(results))
-    settings = {
-        key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()
-    }
+    settings = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
+    # A path says nothing on another machine.
+    weights = (args.encoder / "model.safetensors").read_bytes()
+    settings["encoder_sha256"] = hashlib.sha256(weights).hexdigest()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     written = json.dumps({"settings": settings, "tasks": results}, indent=1)
     args.out.write_text(written + "\n", encoding="utf-8")

@@ -24,7 +24,7 @@ RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
 LOG_FILE, PICTURE = "training.jsonl", "loss.png"
 # A checkpoint that lacks one of these, or whose last written file is torn, was being written when
 # the training died.
-CHECKPOINT_FILES = (WEIGHTS, "optimizer.pt", "scheduler.pt", "rng_state.pth")
+CHECKPOINT_STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 CHECKPOINT_LAST = "trainer_state.json"
 
 
@@ -80,10 +80,14 @@ def _refuse(out: Path) -> None:
         )
 
 
-def last_checkpoint(folder: Path) -> Path | None:
+def last_checkpoint(folder: Path, weights: tuple[str, ...] = (WEIGHTS,)) -> Path | None:
     """Return the newest whole checkpoint in ``folder``, or None.
 
     Half-written ones are passed over.
+
+    Args:
+        folder: that has the checkpoints.
+        weights: the files that hold what was trained.
     """
     numbered = {
         int(path.name.removeprefix("checkpoint-")): path
@@ -91,13 +95,13 @@ def last_checkpoint(folder: Path) -> Path | None:
         if path.name.removeprefix("checkpoint-").isdigit()
     }
     for step in sorted(numbered, reverse=True):
-        if _is_whole(numbered[step]):
+        if _is_whole(numbered[step], (*weights, *CHECKPOINT_STATE)):
             return numbered[step]
     return None
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    if not all((checkpoint / name).is_file() for name in CHECKPOINT_FILES):
+def _is_whole(checkpoint: Path, files: tuple[str, ...]) -> bool:
+    if not all((checkpoint / name).is_file() for name in files):
         return False
     try:
         json.loads((checkpoint / CHECKPOINT_LAST).read_text(encoding="utf-8"))

@@ -121,13 +121,18 @@ def settings_of(config: PeftConfig, encoded: Dataset, recipe: TrainingRecipe) ->
         encoded: the rows, see `reftune.encoding.encode_dataset`.
         recipe: how to train.
     """
-    digest = hashlib.sha256()
-    for row in encoded:
-        digest.update(json.dumps(dict(row)).encode())
     adapter = {
         f"adapter.{name}": str(value)
         for name, value in config.to_dict().items()
         if name not in FREE
     }
     trained = {name: value for name, value in asdict(recipe).items() if name not in FREE}
-    return {**trained, **adapter, "rows_sha256": digest.hexdigest()}
+    return {**trained, **adapter, "rows_sha256": digest_of(encoded)}
+
+
+def digest_of(rows: Dataset) -> str:
+    """Return the SHA-256 of rows, in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(dict(row)).encode())
+    return digest.hexdigest()

@@ -185,6 +185,7 @@ def test_a_run_chooses_the_epoch_on_validation_and_scores_the_test_set(place, ca
     expected = {"adapter", "answers", "training.json", "training.jsonl", "validation.json"}
     assert left == expected
     again = result(place)["seeds"]
+    (place / "out" / "result.json").unlink()  # as if it had been killed before the end
     assert run(place) == 0
     assert result(place)["seeds"][0]["scores"] == again[0]["scores"]
 

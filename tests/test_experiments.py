@@ -108,6 +108,10 @@ def test_a_run_says_everything_and_is_not_run_again(folder, capsys):
     assert sum(json.loads(line)["right"] for line in scored) == 6 * one["value"]
     log = folder / "out/seed-1/training.jsonl"
     before = answers.stat().st_mtime_ns, log.read_text()
+    written = (folder / "out" / "result.json").stat().st_mtime_ns
+    assert run(folder) == 0
+    assert (folder / "out" / "result.json").stat().st_mtime_ns == written
+    (folder / "out" / "result.json").unlink()  # as if it had been killed before the end
     assert run(folder) == 0
     after = answers.stat().st_mtime_ns, log.read_text()
     assert after == before

@@ -13,6 +13,7 @@ LAYERS = [
         "architectures",
         "assets",
         "emoji_text",
+        "device",
     },
     {
         "config",

@@ -99,6 +99,8 @@ def load_base(name: str, dtype: str = "auto") -> tuple[Any, Any]:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from reftune.device import pick_device
+
     folder = Path(name)
     if folder.exists() and not (folder / "config.json").is_file():
         raise ValueError(f'model "{name}": expected a folder with config.json and weights')
@@ -133,12 +135,3 @@ def load_adapter(model: Any, folder: Path) -> Any:
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f'adapter "{folder}" does not fit the model ({reason})') from error
-
-
-def pick_device() -> str:
-    """Name the accelerator if there is one."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

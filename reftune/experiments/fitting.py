@@ -5,7 +5,6 @@ It goes on from the last whole checkpoint, whatever the method; that it is the s
 the caller to know.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,10 @@ from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from reftune.experiments.memory import StepMemory
-from reftune.output_folder import CHECKPOINT_LAST, CHECKPOINTS, LOG_FILE, PICTURE
+from reftune.output_folder import CHECKPOINTS, LOG_FILE, PICTURE, last_checkpoint
 from reftune.recipe import TrainingRecipe, trainer_arguments
 from reftune.training import run_to_end
 from reftune.training_log import LogWriter, ProgressBar, can_draw, draw_loss, read_log
-
-CHECKPOINT_FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
 @dataclass(frozen=True)
@@ -75,30 +72,13 @@ def fit(
         callbacks=[*callbacks, LogWriter(folder / LOG_FILE), ProgressBar(), memory],
     )
     trainer.remove_callback(PrinterCallback)
-    run_to_end(trainer, last_checkpoint(folder))
+    # What holds the weights depends on the method; Trainer writes its state after them.
+    run_to_end(trainer, last_checkpoint(folder / CHECKPOINTS, weights=()))
     model.eval()
     if drawing:
         draw_loss(folder / LOG_FILE, folder / PICTURE)
     last = [record for record in read_log(folder / LOG_FILE) if "loss" in record][-1]
     return Fitted(last["step"], last["loss"], last["seconds"], memory.bytes)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a training that was written to its end, or `None`."""
-    found = (folder / CHECKPOINTS).glob("checkpoint-*")
-    numbered = sorted(found, key=lambda path: int(path.name.partition("-")[2]), reverse=True)
-    return next((path for path in numbered if _is_whole(path)), None)
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Say whether a checkpoint has its last file, which Trainer writes after all others."""
-    if not all((checkpoint / name).is_file() for name in CHECKPOINT_FILES):
-        return False
-    try:
-        json.loads((checkpoint / CHECKPOINT_LAST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-    return True
 
 
 def forget(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -13,6 +12,7 @@ from transformers import (
 )
 
 from reftune.assets import TINY_CHAT
+from reftune.device import pick_device
 from reftune.tasks.labels import Labels
 
 BUNDLED = "tiny-chat"
@@ -37,7 +37,7 @@ def load_language_model(name: str, dtype: str) -> Base:
         ValueError: there is no such model, or it is of another kind.
     """
     model, tokenizer = _load(AutoModelForCausalLM, name, dtype)
-    return Base(model.to(device()).eval(), tokenizer)
+    return Base(model.to(pick_device()).eval(), tokenizer)
 
 
 def load_classifier(name: str, dtype: str, labels: Labels, trained: bool = False) -> Base:
@@ -63,7 +63,7 @@ def load_classifier(name: str, dtype: str, labels: Labels, trained: bool = False
             f'model "{name}" lacks {", ".join(sorted(info["missing_keys"]))[:100]}; expected a '
             "model with a trained head, or an adapter with one"
         )
-    base = Base(model.to(device()).eval(), tokenizer)
+    base = Base(model.to(pick_device()).eval(), tokenizer)
     if base.tokenizer.pad_token is None:  # padding is masked, so any token will do
         base.tokenizer.pad_token = base.tokenizer.eos_token or base.tokenizer.unk_token
     if base.model.config.pad_token_id is None:  # by which decoders find the last token of a row
@@ -81,13 +81,6 @@ def _load(kind: Any, name: str, dtype: str, **more: Any) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f'model "{name}" cannot be loaded ({reason})') from error
-
-
-def device() -> str:
-    """Name the accelerator if there is one."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def longest_row(base: Base, wanted: int) -> int:

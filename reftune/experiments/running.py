@@ -41,7 +41,7 @@ def run_experiment(
     test_rows: int | None = None,
     load: Callable[[int], Base] | None = None,
 ) -> dict[str, Any]:
-    """Train and score an experiment over its seeds.
+    """Train and score an experiment over its seeds; of a finished one only its result is read.
 
     Args:
         experiment: what to run.
@@ -69,6 +69,8 @@ def run_experiment(
     inputs = read_inputs(experiment, data, train_rows, test_rows)
     settings = settings_of(experiment, inputs, train_rows, test_rows)
     check_folder(out, settings)
+    if (out / RESULT).exists():  # which is written last
+        return json.loads((out / RESULT).read_text(encoding="utf-8"))
     kind = kind_of(experiment, inputs, test_rows)
     load = load or kind.loader()
     out.mkdir(parents=True, exist_ok=True)
@@ -108,8 +110,9 @@ def run_seed(
     answers.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     scores = kind.score(model, base, answers, experiment.recipe(seed))
+    seconds = round(time.monotonic() - begun, 3)
     method.detach(model)
-    return {**told, "test_seconds": round(time.monotonic() - begun, 3), "scores": scores}
+    return {**told, "test_seconds": seconds, "scores": scores}
 
 
 def check_count(experiment: Experiment, method: Method, base: Base, model: Any) -> None:

@@ -1,6 +1,5 @@
 """What a search writes for people and for other commands, and what may be in its folder before."""
 
-import hashlib
 import json
 import math
 import shutil
@@ -11,7 +10,7 @@ import yaml
 from datasets import Dataset
 
 from reftune.output_folder import write_atomically
-from reftune.recipe import TrainingRecipe
+from reftune.recipe import TrainingRecipe, digest_of
 from reftune.tuning.plan import TuningPlan
 from reftune.tuning.space import Range, Space
 from reftune.tuning.study import is_complete, outcomes_of, setting_of
@@ -39,8 +38,8 @@ def settings_of_search(
         json.dumps(
             {
                 "model": getattr(model, "name_or_path", ""),
-                "rows": _digest(rows),
-                "held-out rows": _digest(held_out),
+                "rows": digest_of(rows),
+                "held-out rows": digest_of(held_out),
                 "space": {n: vars(v) if isinstance(v, Range) else v for n, v in space.items()},
                 "rungs": plan.rungs,
                 "recipe": vars(plan.recipe),
@@ -132,10 +131,3 @@ def _difference(name: str, there: dict[str, Any], value: Any) -> str:
             if before.get(key) != value[key]:
                 return f"{name}: {key} {before.get(key)!r:.80}, not {value[key]!r:.80}"
     return name if name.endswith("rows") else f"{name} {before!r:.80}, not {value!r:.80}"
-
-
-def _digest(rows: Dataset) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(dict(row)).encode())
-    return digest.hexdigest()

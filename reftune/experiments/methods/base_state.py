@@ -67,6 +67,6 @@ def undone_on_error(model: nn.Module) -> Iterator[BaseState]:
     state = BaseState(model)
     try:
         yield state
-    except Exception:
+    except BaseException:  # Ctrl-C too
         state.restore()
         raise
