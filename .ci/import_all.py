@@ -9,14 +9,14 @@ import reftune
 
 if not str(reftune.__file__).startswith(sys.argv[1]):
     raise SystemExit(f"reftune comes from {reftune.__file__}, not from {sys.argv[1]}")
-for extra in ("matplotlib", "pytest", "trl", "lm_eval", "optuna"):
+for extra in ("matplotlib", "pytest", "trl", "lm_eval", "optuna", "sqlalchemy", "fastapi"):
     if importlib.util.find_spec(extra):
         raise SystemExit(f"{extra} is installed, so this environment proves nothing")
 
 names = [module.name for module in pkgutil.walk_packages(reftune.__path__, "reftune.")]
 for name in names:
-    # The second is a plug-in: what it plugs into is not there.
-    if not name.endswith("__main__") and name != "reftune.harness":
+    # The second is a plug-in and the third needs an extra: what they build upon is not there.
+    if not name.endswith("__main__") and not name.startswith(("reftune.harness", "reftune.server.")):
         importlib.import_module(name)
 if not names:
     raise SystemExit("no module found")

@@ -52,6 +52,7 @@ LAYERS = [
         "jobs",
         "micro_batches",
         "job_training",
+        "crew",
         "many",
         "answers_file",
         "generation",
@@ -60,8 +61,9 @@ LAYERS = [
         "experiments",
         "report",
         "tuning",
+        "serving",
     },
-    {"cli", "pyreft", "harness", "__main__"},
+    {"cli", "pyreft", "harness", "server", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -11,7 +11,7 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from reftune import many
+from reftune import crew
 from reftune.collation import PaddingCollator
 from reftune.encoding import encode_dataset
 from reftune.jobs import Job
@@ -114,7 +114,7 @@ def test_a_pass_has_no_more_rows_than_wanted(tmp_path, monkeypatch) -> None:
             sizes.append(len(rows))
             return super().__call__(rows)
 
-    monkeypatch.setattr(many, "PaddingCollator", Counting)
+    monkeypatch.setattr(crew, "PaddingCollator", Counting)
     names = ("plain", "decay", "direft")  # 10, 7 and 7 rows; batches of 3, 7 and 5
     together(tmp_path, names, rows_per_pass=10)
     assert max(sizes) == 10

@@ -86,8 +86,8 @@ class Engine:
         self._manager.start()
         self._taking = True
         try:
-            length = min(self.settings.batch_tokens + 5, self.max_length - 1)
-            probe(self.base_for_training(), length, self._first_token)
+            length = min(self.settings.batch_tokens + 5, self.max_length // 2)
+            probe(self.base_for_training(), length, self._likeliest)
         except BaseException:
             self.stop(drain=False)
             raise
@@ -222,12 +222,19 @@ class Engine:
 
     # -- within --------------------------------------------------------------------------------
 
-    def _first_token(self, prompt: list[int], adapter: ServedAdapter | None) -> Token:
-        """Return the likeliest token after a prompt, with its log probability."""
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        sampling = Sampling(max_tokens=1, temperature=0, top_logprobs=0)
-        self.submit_lowered(prompt, sampling, events.put, adapter, ends=frozenset())
-        event = events.get(timeout=PROBE_SECONDS)
+    def _likeliest(
+        self, asked: list[tuple[list[int], ServedAdapter | None]], count: int
+    ) -> list[list[Token]]:
+        """Return answers of some tokens with their log probabilities, all begun together."""
+        sampling = Sampling(max_tokens=count, temperature=0, top_logprobs=0)
+        inboxes: list[queue.SimpleQueue[Event]] = [queue.SimpleQueue() for _ in asked]
+        for (prompt, adapter), inbox in zip(asked, inboxes, strict=True):
+            self.submit_lowered(prompt, sampling, inbox.put, adapter, ends=frozenset())
+        return [[self._probed(inbox) for _ in range(count)] for inbox in inboxes]
+
+    @staticmethod
+    def _probed(inbox: queue.SimpleQueue[Event]) -> Token:
+        event = inbox.get(timeout=PROBE_SECONDS)
         if not isinstance(event, Token):
             raise EngineError(f"a probe of the engine ended with {event}: expected a token")
         return event

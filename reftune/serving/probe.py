@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from reftune.config import ReftConfig
-from reftune.hooking import edit_output
+from reftune.hooking import Edit, edit_output
 from reftune.plan import Where
 from reftune.positions import Positions
 from reftune.serving.adapters import ServedAdapter
@@ -25,45 +25,49 @@ TOLERANCES = {torch.float32: 1e-2, torch.float64: 1e-2}
 HALF_TOLERANCE = 0.5
 
 
-Ask = Callable[[list[int], ServedAdapter | None], Token]
+NEW_TOKENS = 3
+# Answers to prompts, each with an adapter or without, that share the engine's steps.
+Ask = Callable[[list[tuple[list[int], ServedAdapter | None]], int], list[list[Token]]]
 
 
 def probe(model: PreTrainedModel, length: int, ask: Ask) -> None:
-    """Hold one token of the engine, with an edit and without, against a plain forward pass.
+    """Hold some tokens of the engine, with an edit and without, against plain forward passes.
 
-    The first and the last token of the prompt are edited, each by an edit of its own.
+    The first and the last token of a prompt are edited, each by an edit of its own.
 
     Args:
         model: without the engine's hooks.
-        length: of the prompt; longer than a step, so that it is read in two.
-        ask: gives the engine's likeliest token after a prompt.
+        length: of the longest prompt; longer than a step, so that it is read in two.
+        ask: gives the engine's likeliest answers of some tokens.
 
     Raises:
         EngineError: the engine says something else.
     """
+    text = model.config.get_text_config()
     draws = torch.Generator().manual_seed(0)
-    prompt = torch.randint(model.config.get_text_config().vocab_size, (length,), generator=draws)
-    middle = model.config.get_text_config().num_hidden_layers // 2
-    [site] = find_sites(model, ReftConfig(layers=[middle]))
-    vectors = torch.randn(2, site.width, generator=draws)
-    vectors *= _size(model, prompt, site)
-    plain, edited = (_logprobs(model, prompt, site, v) for v in (None, vectors))
+    ids = torch.randint(text.vocab_size, (length,), generator=draws).tolist()
+    [site] = find_sites(model, ReftConfig(layers=[text.num_hidden_layers // 2]))
+    vectors = torch.randn(2, site.width, generator=draws) * _size(model, ids, site)
     adapter = _adapter(site, vectors)
+    # Of two lengths, so that steps have tokens of several of them.
+    asked = [(prompt, one) for prompt in (ids, ids[: length // 3 + 1]) for one in (adapter, None)]
     tolerance = TOLERANCES.get(model.dtype, HALF_TOLERANCE)
-    for what, expected, with_what in (("plain", plain, None), ("edited", edited, adapter)):
-        token = ask(prompt.tolist(), with_what)
-        wanted = expected[token.id].item()
-        if token.logprob is None or abs(token.logprob - wanted) > tolerance:
+    for (prompt, one), tokens in zip(asked, ask(asked, NEW_TOKENS), strict=True):
+        answer = [token.id for token in tokens]
+        told = torch.tensor([float("nan") if t.logprob is None else t.logprob for t in tokens])
+        edited = _logprobs(model, prompt, answer, site, None if one is None else vectors)
+        if not torch.allclose(told, edited, rtol=0, atol=tolerance):
             raise EngineError(
-                f"a probe of the engine gave its {what} answer a log probability of "
-                f"{token.logprob}: expected {wanted:.4f}, as a forward pass gives; this version "
-                "of transformers cannot serve adapters of this model"
+                f"a probe of the engine gave an answer log probabilities of {told.tolist()}: "
+                f"expected {edited.tolist()}, as a forward pass gives; transformers' continuous "
+                f"batching cannot serve {type(model).__name__} with adapters"
             )
-    if (plain - edited).abs().max() <= tolerance:
-        raise EngineError(
-            f"an edit at {site.module} does not change what {type(model).__name__} says, so that "
-            "nothing can be proved; expected a model whose layers matter"
-        )
+        plain = _logprobs(model, prompt, answer, site, None)
+        if one is not None and (plain - edited).abs().max() <= tolerance:
+            raise EngineError(
+                f"an edit at {site.module} does not change what {type(model).__name__} says, so "
+                "that nothing is proved; expected a model whose layers matter"
+            )
 
 
 def _adapter(site: Site, vectors: Tensor) -> ServedAdapter:
@@ -74,7 +78,7 @@ def _adapter(site: Site, vectors: Tensor) -> ServedAdapter:
     return ServedAdapter("probe", where, LINEAR, {site: edits})
 
 
-def _size(model: nn.Module, prompt: Tensor, site: Site) -> float:
+def _size(model: nn.Module, ids: list[int], site: Site) -> float:
     """Return how large hidden states are at a site."""
     seen: list[Tensor] = []
 
@@ -82,30 +86,34 @@ def _size(model: nn.Module, prompt: Tensor, site: Site) -> float:
         seen.append(hidden)
         return hidden
 
-    owner = model.get_submodule(site.module)
-    handle = owner.register_forward_hook(lambda m, args, output: edit_output(m, output, look))
-    with torch.no_grad():
-        model(prompt[None].to(next(model.parameters()).device))
-    handle.remove()
+    _forward(model, ids, site, look)
     return seen[0].float().square().mean().sqrt().item()
 
 
-def _logprobs(model: nn.Module, prompt: Tensor, site: Site, vectors: Tensor | None) -> Tensor:
-    """Return what follows a prompt, `(vocabulary,)`, with vectors added to its first and last."""
+def _logprobs(
+    model: nn.Module, prompt: list[int], answer: list[int], site: Site, vectors: Tensor | None
+) -> Tensor:
+    """Return the log probabilities of an answer, with vectors added to the prompt's ends."""
 
     def add(hidden: Tensor) -> Tensor:
-        if vectors is None:
-            return hidden
         moved = hidden.float()
-        for place, vector in zip((0, -1), vectors, strict=True):
-            moved[:, place] += vector.to(moved.device)
+        if vectors is not None:
+            for place, vector in zip((0, len(prompt) - 1), vectors, strict=True):
+                moved[:, place] += vector.to(moved.device)
         return moved.to(hidden.dtype)
 
-    owner = model.get_submodule(site.module)
-    handle = owner.register_forward_hook(
-        lambda m, args, output: edit_output(m, output, lambda h: add(h.clone()))
+    logits = _forward(model, prompt + answer[:-1], site, lambda h: add(h.clone()))
+    logprobs = logits[len(prompt) - 1 :].float().log_softmax(-1).cpu()
+    return logprobs.gather(1, torch.tensor(answer)[:, None])[:, 0]
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, ids: list[int], site: Site, edit: Edit) -> Tensor:
+    """Return the logits of a text, `(tokens, vocabulary)`, with a site edited."""
+    handle = model.get_submodule(site.module).register_forward_hook(
+        lambda module, args, output: edit_output(module, output, edit)
     )
-    with torch.no_grad():
-        logits = model(prompt[None].to(next(model.parameters()).device)).logits[0, -1]
-    handle.remove()
-    return logits.float().log_softmax(-1).cpu()
+    try:
+        return model(torch.tensor([ids], device=next(model.parameters()).device)).logits[0]
+    finally:
+        handle.remove()

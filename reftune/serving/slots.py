@@ -46,12 +46,6 @@ class Slots:
         if self._users[digest] == 0:
             self._idle[digest] = None
 
-    def drop(self, digest: str) -> None:
-        """Take back a slot that could not be written; its only user is gone."""
-        self._free.append(self._slot.pop(digest))
-        del self._users[digest]
-        self._idle.pop(digest, None)
-
     def _evict(self) -> int:
         digest, _ = self._idle.popitem(last=False)
         del self._users[digest]

@@ -1,0 +1,1 @@
+"""OpenAI's HTTP API on the engine: one router per file, put together by `app`."""
