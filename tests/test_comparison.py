@@ -10,11 +10,21 @@ from comparison.ablations import variants
 from comparison.cells import FINAL, SEARCH, Cell, cells
 from comparison.claim import verdict
 from comparison.data import MAKERS
+from comparison.judge import Judge
 from comparison.page import write_page
 from comparison.settings import SEEDS, TASKS
 from reftune.experiments.methods import method_of
+from reftune.tasks import TASKS as REGISTERED
 
 ENVIRONMENT = {"device": "a machine", "torch": "2.13.0"}
+
+
+@pytest.fixture(autouse=True)
+def tasks_as_before():
+    before = dict(REGISTERED)
+    yield
+    REGISTERED.clear()
+    REGISTERED.update(before)
 
 
 def named(task: str, method: str) -> Cell:
@@ -71,6 +81,61 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert "| IA³ | SST-2 | it does not fit |" in page
     assert "a machine" in page
     assert (tmp_path / "docs" / "results" / "sst-2.png").stat().st_size > 5_000
+
+
+def write_two_scores(folder: Path, parameters: int, passing: float, losses: list[float]) -> None:
+    write_result(folder, 3e-3, parameters, [passing] * len(losses))
+    said = json.loads((folder / "result.json").read_text())
+    for seed, loss in zip(said["seeds"], losses, strict=True):
+        seed["scores"] = {
+            "test": {"metric": "accuracy", "value": passing, "total": 150},
+            "test loss": {"metric": "loss", "value": loss, "total": 3000},
+        }
+    (folder / "result.json").write_text(json.dumps(said))
+
+
+def test_of_a_loss_less_is_better_on_the_page(tmp_path):
+    ours, theirs = [5.00, 5.10, 5.20, 5.30, 5.40], [5.10, 5.20, 5.30, 5.40, 5.50]
+    for method, parameters, passing, losses in (
+        ("LoReFT", 20_512, 0.5, ours),
+        ("LoRA", 491_520, 0.4, theirs),
+        ("LoRA, rank 1", 61_440, 0.4, [loss - 0.3 for loss in ours]),
+    ):
+        folder = named("Instructions", method).folder(tmp_path) / FINAL
+        write_two_scores(folder, parameters, passing, losses)
+    base = named("Instructions", "base model").folder(tmp_path) / FINAL
+    write_two_scores(base, 0, 0.1, [6.0])
+    said = json.loads((base / "result.json").read_text())
+    said["experiment"]["training"] = {}
+    for name in ("train_seconds", "memory_bytes"):
+        del said["seeds"][0][name]
+    (base / "result.json").write_text(json.dumps(said))
+    write_page(tmp_path, tmp_path / "docs")
+    page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    heads = "answers that pass, % | interval | held-out loss, nats | interval | seconds"
+    assert f"| method | trained | {heads} | memory | rate |" in page
+    assert "| base model | 0 | 10.0 |  | 6 |  |  |  |  |" in page
+    assert "| LoReFT | 20,512 | **50.0** ± 0.0 | [50.0, 50.0] | 5.2 ± 0.16 | [5.004, 5.396]" in page
+    assert "| LoRA, rank 1 | 61,440 | 40.0 ± 0.0 | [40.0, 40.0] | **4.9** ± 0.16 |" in page
+    loss = "Instructions (held-out loss, nats)"
+    assert f"| {loss}: LoReFT − LoRA | -0.100 | [-0.100, -0.100] | 24.0 | holds |" in page
+    assert f"| {loss}: LoReFT − LoRA, rank 1 | +0.300 | [+0.300, +0.300] | 3.0 | fails |" in page
+    passing = "Instructions (answers that pass, %)"
+    assert f"| {passing}: LoReFT − LoRA | +10.0 | [+10.0, +10.0] | 24.0 | holds |" in page
+    assert "held-out loss, nats (less is better)" in page
+    pictures = {file.name for file in (tmp_path / "docs" / "results").iterdir()}
+    assert pictures == {"instructions-accuracy.png", "instructions-loss.png"}
+
+
+def test_the_page_says_how_good_the_judge_is(tmp_path):
+    cell = named("Positive reviews", "LoReFT")
+    write_result(cell.folder(tmp_path) / FINAL, 1e-3, 20_512, [0.4, 0.5, 0.4, 0.5, 0.4])
+    write_page(tmp_path, tmp_path / "docs")
+    page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    accuracy = Judge.load().accuracy
+    assert f"right on {100 * accuracy['reviews']:.1f} % of whole ones" in page
+    assert f"on {100 * accuracy['fragments']:.1f} % of parts" in page
+    assert "| method | trained | judged positive, % | interval |" in page
 
 
 def test_a_page_of_nothing_is_an_error(tmp_path):

@@ -135,6 +135,7 @@ def _serve(
     from reftune.server.logs import write_json_lines
     from reftune.server.registry import Registry
     from reftune.server.running import make_server
+    from reftune.server.worker import Worker
     from reftune.serving.engine import Engine
     from reftune.serving.errors import EngineError
 
@@ -151,7 +152,9 @@ def _serve(
     lifecycle = Lifecycle()
     app = create_app(settings, engine, store, registry, lifecycle)
     app.state.context.files.sweep()
-    # The worker that trains the jobs of `store` is started here, and stopped by `cleanup`.
+    worker = Worker(engine, store, app.state.context.files, settings.state)
+    worker.begin()
+    cleanup.callback(worker.end)
     host, port = socket.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     note(f"serving {name} and {len(registry.names('local')) - 1} adapters")

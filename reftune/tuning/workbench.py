@@ -1,19 +1,17 @@
 """Trainings and their held-out losses, on one base model."""
 
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from reftune.collation import PaddingCollator
-from reftune.encoding import IGNORED
+from reftune.experiments.held_out import held_out_loss
 from reftune.jobs import Job
 from reftune.many import ROWS_PER_PASS, train_many
 from reftune.output_folder import RECIPE
@@ -103,17 +101,5 @@ class Workbench:
         finally:
             model.unload()
 
-    @torch.no_grad()
     def _loss(self, model: Any) -> float:
-        was_training = model.training
-        model.eval()
-        rows = sorted(self.held_out.to_list(), key=lambda row: len(row["input_ids"]))
-        total, tokens, size = 0.0, 0, self.recipe.batch_size
-        for first in range(0, len(rows), size):
-            batch = self._collator(rows[first : first + size])
-            count = int((batch["labels"][:, 1:] != IGNORED).sum())
-            inputs = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-            total += float(model(**inputs, use_cache=False).loss) * count
-            tokens += count
-        model.train(was_training)
-        return total / tokens if math.isfinite(total) else math.nan
+        return held_out_loss(model, self._collator, self.held_out, self.recipe.batch_size).value

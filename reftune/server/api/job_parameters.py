@@ -17,7 +17,7 @@ class Hyperparameters(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1000)] = "auto"
-    batch_size: Auto | Annotated[int, Field(ge=1, le=256)] = "auto"
+    batch_size: Auto | Annotated[int, Field(ge=1, le=64)] = "auto"
     learning_rate_multiplier: Auto | Annotated[float, Field(gt=0, le=1000)] = "auto"
 
 
