@@ -5,7 +5,7 @@ from pathlib import Path
 
 from comparison.ablations import ABLATED, CHANGES, Variant
 from comparison.markdown import table
-from comparison.results import Outcome, differences, read_outcome
+from comparison.results import Outcome, differences, read_outcomes
 from comparison.settings import TASKS
 from reftune.report.naming import metric_of, shown
 
@@ -24,7 +24,7 @@ def ablation_tables(out: Path) -> str:
     parts = []
     for question, changes in CHANGES.items():
         found = {
-            (studied.name, name): read_outcome(variant.cell, variant.folder(out))
+            (studied.name, name): next(iter(read_outcomes(variant.cell, variant.folder(out))), None)
             for studied in tasks
             for name in changes
             for variant in [Variant(studied, question, name)]

@@ -4,6 +4,7 @@ Everything lies in `OUT/TASK/METHOD`: `search/RATE` and `final` are folders of
 `reftune.experiments`, so an interrupted cell goes on where it stopped.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,13 +18,24 @@ from transformers import (
 )
 
 from comparison.data import write_sets
-from comparison.settings import BATCH, METHODS, SEARCH_SEED, SEEDS, TASKS, Compared, Studied
+from comparison.open_tasks import OPEN, register
+from comparison.settings import (
+    BATCH,
+    METHODS,
+    NONE,
+    SEARCH_SEED,
+    SEEDS,
+    TASKS,
+    UNTRAINED,
+    Compared,
+    Studied,
+)
+from comparison.untrained import score_untrained
 from reftune.experiments.experiment import Experiment
 from reftune.experiments.methods import method_of
 from reftune.experiments.running import run_experiment
 
 SEARCH, FINAL = "search", "final"
-ANSWER_TOKENS = 10  # "the correct answer is answer2" is shorter
 
 
 @dataclass(frozen=True)
@@ -33,15 +45,22 @@ class Cell:
     studied: Studied
     compared: Compared
 
+    @property
+    def is_base(self) -> bool:
+        """Whether nothing is trained."""
+        return self.compared.method == NONE
+
     def folder(self, out: Path) -> Path:
         return out / slug(self.studied.name) / slug(self.compared.name)
 
     def experiment(self, base_models: Path, rate: float, seeds: tuple[int, ...]) -> Experiment:
         """Return what is run with a learning rate, scored on the test set."""
+        register()
         studied, compared = self.studied, self.compared
         language = studied.model == "decoder"
+        answering = {**studied.answering, "batch_size": 64} if language else {}
         return Experiment(
-            task="commonsense" if language else studied.form,
+            task=studied.form,
             model=str(base_models / studied.model),
             method=compared.method,
             adapter=compared.options,
@@ -54,7 +73,7 @@ class Cell:
                 "group_by_length": True,
                 "save_steps": 0,
             },
-            generation={"max_new_tokens": ANSWER_TOKENS, "batch_size": 64} if language else {},
+            generation=answering,
             seeds=seeds,
             dtype="float32",
             train="train" if language else "",
@@ -63,6 +82,8 @@ class Cell:
 
     def why_not(self, base_models: Path) -> str | None:
         """Return why the method does not fit the model, if so."""
+        if self.is_base:
+            return None
         language = self.studied.model == "decoder"
         kind = AutoModelForCausalLM if language else AutoModelForSequenceClassification
         model = kind.from_config(AutoConfig.from_pretrained(base_models / self.studied.model))
@@ -77,6 +98,10 @@ class Cell:
         """Search the rate, run the seeds, and return the result of these."""
         studied, folder = self.studied, self.folder(out)
         data = write_sets(studied.task, assets, out / "data", studied.rows)
+        if self.is_base:
+            trained = Cell(studied, METHODS[studied.model][0])
+            untrained = trained.experiment(base_models, trained.compared.rates[0], SEEDS)
+            return score_untrained(untrained, data, folder / FINAL)
         values = {}
         for rate in self.compared.rates:
             tried = self.experiment(base_models, rate, (SEARCH_SEED,))
@@ -89,9 +114,18 @@ class Cell:
 
 
 def validation_of(result: dict[str, Any]) -> float:
-    """Return what the search goes by: the best epoch's value, or that of the validation set."""
+    """Return what the search goes by, more is better.
+
+    It is the best epoch's value, or that of the validation set; where this has a loss, the loss
+    with its sign turned round, and one that is no number is worse than all.
+    """
     seed = result["seeds"][0]
-    return seed["validation"] if "validation" in seed else seed["scores"]["validation"]["value"]
+    if "validation" in seed:
+        return seed["validation"]
+    losses = [one["value"] for one in seed["scores"].values() if one["metric"] == "loss"]
+    if not losses:
+        return seed["scores"]["validation"]["value"]
+    return -losses[0] if math.isfinite(losses[0]) else -math.inf
 
 
 def cells() -> Iterator[Cell]:
@@ -100,6 +134,8 @@ def cells() -> Iterator[Cell]:
         for compared in METHODS[studied.model]:
             if compared.only in ("", studied.model):
                 yield Cell(studied, compared)
+        if studied.form in OPEN:
+            yield Cell(studied, UNTRAINED)
 
 
 def slug(name: str) -> str:

@@ -7,17 +7,13 @@ epoch, as in the ReFT paper.
 
 import csv
 import json
-import lzma
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from comparison.open_sets import emoji_answers, instructions, sentiment
+from comparison.rows import Row, Splits, drawn, reviews
 from reftune.output_folder import write_atomically
 
-Row = dict[str, Any]
-Splits = dict[str, list[Row]]  # by "train", "validation" and, where there is one, "test"
-SEED = 5
 # Columns of GLUE's files: of the texts, of the label, and whether the first line names them.
 GLUE = {
     "SST-2": (("sentence",), (0,), 1, True),
@@ -46,7 +42,7 @@ def glue(folder: Path, name: str, train_rows: int) -> Splits:
             for line in whole
         ]
 
-    return {"train": _drawn(rows_of("train"), train_rows), "validation": rows_of("dev")}
+    return {"train": drawn(rows_of("train"), train_rows), "validation": rows_of("dev")}
 
 
 def _label(text: str) -> int | float | str:
@@ -58,18 +54,9 @@ def _label(text: str) -> int | float | str:
 def imdb(folder: Path, train_rows: int) -> Splits:
     """Reviews, positive (1) or negative (0)."""
 
-    def rows_of(name: str) -> list[Row]:
-        with lzma.open(folder / "imdb" / f"imdb_{name}.jsonl.xz", "rt", encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        return [
-            {
-                "text": row["text"].replace("<br />", " "),
-                "label": int(row["label"] in (1, "1", "pos", "positive")),
-            }
-            for row in rows
-        ]
-
-    return _with_validation(rows_of("train"), rows_of("test"), train_rows, 500, 2000)
+    return _with_validation(
+        reviews(folder, "train"), reviews(folder, "test"), train_rows, 500, 2000
+    )
 
 
 def emoji(folder: Path, train_rows: int) -> Splits:
@@ -84,9 +71,9 @@ def emoji(folder: Path, train_rows: int) -> Splits:
         return [{"text": t, "label": int(n)} for t, n in zip(texts, labels, strict=True)]
 
     return {
-        "train": _drawn(rows_of("train"), train_rows),
-        "validation": _drawn(rows_of("val"), 1000),
-        "test": _drawn(rows_of("test"), 3000),
+        "train": drawn(rows_of("train"), train_rows),
+        "validation": drawn(rows_of("val"), 1000),
+        "test": drawn(rows_of("test"), 3000),
     }
 
 
@@ -115,20 +102,14 @@ def write_sets(task: str, assets: Path, out: Path, train_rows: int) -> Path:
     return folder
 
 
-def _drawn(rows: Iterable[Row], count: int) -> list[Row]:
-    shuffled = list(rows)
-    random.Random(SEED).shuffle(shuffled)
-    return shuffled[:count]
-
-
 def _with_validation(
     train: list[Row], test: list[Row], train_rows: int, validation_rows: int, test_rows: int
 ) -> Splits:
-    drawn = _drawn(train, train_rows + validation_rows)
+    taken = drawn(train, train_rows + validation_rows)
     return {
-        "train": drawn[validation_rows:],
-        "validation": drawn[:validation_rows],
-        "test": _drawn(test, test_rows),
+        "train": taken[validation_rows:],
+        "validation": taken[:validation_rows],
+        "test": drawn(test, test_rows),
     }
 
 
@@ -143,4 +124,7 @@ MAKERS: dict[str, Callable[[Path, int], Splits]] = {
     "boolq": lambda folder, rows: commonsense(folder, "boolq", rows),
     "arc-e": lambda folder, rows: commonsense(folder, "ARC-Easy", rows),
     "obqa": lambda folder, rows: commonsense(folder, "openbookqa", rows),
+    "alpaca": instructions,
+    "emoji-answers": emoji_answers,
+    "sentiment": sentiment,
 }

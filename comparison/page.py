@@ -1,17 +1,23 @@
 """`docs/RESULTS.md`, made of the result files alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from comparison.ablation_tables import ablation_tables
 from comparison.cells import cells, slug
 from comparison.claim import verdicts
+from comparison.judge import Judge
 from comparison.markdown import table
+from comparison.open_tasks import SENTIMENT
 from comparison.results import Outcome, outcomes_of, why_not
+from comparison.scores import score_cells, score_label
 from comparison.settings import SEARCH_SEED, SEEDS, TASKS, Studied
 from reftune.report.figures import Point, score_against_parameters
-from reftune.report.naming import bytes_shown, deviation_shown, metric_of, shown
+from reftune.report.naming import METRICS, bytes_shown, metric_of, shown
+
+Found = dict[Studied, dict[str, list[Outcome]]]  # outcomes by task and metric
 
 HEAD = """\
 # Results
@@ -36,6 +42,7 @@ methods alike. "Trained" leaves out the classification head, a linear layer
 with one hidden layer upon the first token, which every method trains. "Memory" is what a training
 step needs beyond the frozen model's weights; "seconds" are of one training on one core of a shared
 machine. A rate with * is the lowest or the highest that was tried: a better one may lie outside.
+Where a task has a loss, the search goes by it. The base model is scored once, as it is.
 """
 
 
@@ -46,7 +53,7 @@ def write_page(out: Path, docs: Path) -> None:
         ValueError: there is no finished cell.
     """
     found = {studied: outcomes_of(studied, out) for studied in TASKS}
-    found = {studied: outcomes for studied, outcomes in found.items() if outcomes}
+    found = {studied: by_metric for studied, by_metric in found.items() if by_metric}
     if not found:
         raise ValueError(f'"{out}" has no finished cell; run `python -m comparison` first')
     pictures = docs / "results"
@@ -58,22 +65,67 @@ def write_page(out: Path, docs: Path) -> None:
     )
 
 
-def _claim(found: dict[Studied, list[Outcome]]) -> str:
+def _claim(found: Found) -> str:
     header = ["task", "LoReFT − LoRA", "95 % interval", "times fewer parameters", "it"]
     return "\n".join(
         [
             "## The claim\n",
             "*LoReFT reaches LoRA's score with 10 to 50 times fewer parameters.* Differences are "
             "taken seed by seed. The claim **holds** where the interval lies above −1 point, it "
-            "**fails** where it lies below 0, and is **open** otherwise.\n",
+            "**fails** where it lies below 0, and is **open** otherwise. Of a loss less is better: "
+            "there it holds below +0.01 nats, and fails above 0.\n",
             table(header, verdicts(found)),
         ]
     )
 
 
-def _task(studied: Studied, outcomes: Sequence[Outcome], out: Path, pictures: Path) -> str:
-    metric = metric_of(outcomes[0].metric)
-    name = f"{slug(studied.name)}.png"
+def _task(
+    studied: Studied, by_metric: Mapping[str, Sequence[Outcome]], out: Path, pictures: Path
+) -> str:
+    """Return the section of a task: a table with columns for each score, a picture of each."""
+    scores = [score_cells(outcomes) for outcomes in by_metric.values()]
+    first = next(iter(by_metric.values()))
+    rows = [
+        (one.cell.compared.name, f"{one.parameters:,}", *chain(*cells_of), *_costs(one))
+        for one, *cells_of in zip(first, *scores, strict=True)
+    ]
+    labels = [score_label(studied, metric) for metric in by_metric]
+    columns = chain(*((label, "interval") for label in labels))
+    header = ["method", "trained", *columns, "seconds", "memory", "rate"]
+    lines = [f"## {studied.name}\n", f"{_described(studied)}\n", table(header, rows)]
+    for metric, outcomes in by_metric.items():
+        lines.append(_picture(studied, metric, outcomes, pictures))
+    return "\n".join(lines)
+
+
+def _described(studied: Studied) -> str:
+    """Return what was trained and how, what a reader has to know, and how good the judge is."""
+    parts = [
+        f"{studied.model}, {studied.rows:,} training rows, {studied.epochs:g} epochs, rows of at "
+        f"most {studied.length} tokens.",
+        studied.about,
+    ]
+    if studied.form == SENTIMENT.name:
+        judge, percent = Judge.load(), METRICS["accuracy"]
+        whole, short = (shown(judge.accuracy[of], percent) for of in ("reviews", "fragments"))
+        parts.append(
+            f"The judge was fitted on {judge.rows:,} reviews (`comparison/judge.py`). On IMDB's "
+            f"test reviews it is right on {whole} % of whole ones, and on {short} % of parts as "
+            "long as a continuation."
+        )
+    return " ".join(filter(None, parts))
+
+
+def _costs(one: Outcome) -> tuple[str, str, str]:
+    """Return the texts of seconds, memory and rate; nothing where nothing was trained."""
+    if one.seconds is None or one.memory_bytes is None:
+        return "", "", ""
+    rate = f"{one.rate:g}{'*' if one.at_edge else ''}"
+    return f"{one.seconds:.0f}", bytes_shown(one.memory_bytes), rate
+
+
+def _picture(studied: Studied, metric: str, outcomes: Sequence[Outcome], pictures: Path) -> str:
+    """Draw a score against trained parameters, and return the line that shows the picture."""
     points = [
         Point(
             one.cell.compared.name,
@@ -84,36 +136,14 @@ def _task(studied: Studied, outcomes: Sequence[Outcome], out: Path, pictures: Pa
         )
         for one in outcomes
     ]
-    figure = score_against_parameters(points, studied.name, outcomes[0].metric)
+    label = studied.labels.get(metric)
+    title = f"{studied.name}: {label}" if label else studied.name
+    less = " (less is better)" if metric_of(metric).higher is False else ""
+    figure = score_against_parameters(points, title + less, metric)
+    several = len(studied.labels) > 1
+    name = f"{slug(f'{studied.name} {metric}' if several else studied.name)}.png"
     figure.savefig(pictures / name, dpi=160, bbox_inches="tight")
-    best = max(one.estimate.mean for one in outcomes)
-    rows = []
-    for one in outcomes:
-        of = one.estimate
-        low, high = (of.mean + sign * (of.half_width or 0) for sign in (-1, 1))
-        mean = shown(of.mean, metric)
-        score = f"**{mean}**" if of.mean == best else mean
-        rows.append(
-            (
-                one.cell.compared.name,
-                f"{one.parameters:,}",
-                f"{score} ± {deviation_shown(of.deviation or 0, metric)}",
-                f"[{shown(low, metric)}, {shown(high, metric)}]",
-                f"{one.seconds:.0f}",
-                bytes_shown(one.memory_bytes),
-                f"{one.rate:g}{'*' if one.at_edge else ''}",
-            )
-        )
-    header = ["method", "trained", metric.label, "interval", "seconds", "memory", "rate"]
-    return "\n".join(
-        [
-            f"## {studied.name}\n",
-            f"{studied.model}, {studied.rows:,} training rows, {studied.epochs:g} epochs, rows of "
-            f"at most {studied.length} tokens.\n",
-            table(header, rows),
-            f"\n![{studied.name}: score against trained parameters](results/{name})\n",
-        ]
-    )
+    return f"\n![{title}{less}, against trained parameters](results/{name})\n"
 
 
 def _mark(outcome: Outcome) -> str:
@@ -124,8 +154,8 @@ def _mark(outcome: Outcome) -> str:
     return compared.method
 
 
-def _missing(found: dict[Studied, list[Outcome]], out: Path) -> str:
-    there = [one.cell for outcomes in found.values() for one in outcomes]
+def _missing(found: Found, out: Path) -> str:
+    there = [one.cell for by in found.values() for of in by.values() for one in of]
     reasons: dict[tuple[str, str], list[str]] = {}
     for cell in cells():
         if cell.studied in found and cell not in there:

@@ -19,13 +19,13 @@ class Outcome:
 
     Attributes:
         cell: which.
-        scores: of the seeds, in their order.
+        scores: of the seeds, in their order; one of a base model, which needs no seed.
         estimate: mean, deviation and interval of them.
         metric: what was measured.
         parameters: how many numbers are trained, a head left out.
-        seconds: of a training, the mean over seeds.
-        memory_bytes: beyond the model's weights, the most over seeds.
-        rate: the learning rate that the search chose.
+        seconds: of a training, the mean over seeds; `None` if nothing is trained.
+        memory_bytes: beyond the model's weights, the most over seeds; `None` likewise.
+        rate: the learning rate that the search chose; `None` likewise.
         at_edge: whether a rate beyond those that were tried may be better.
     """
 
@@ -34,32 +34,35 @@ class Outcome:
     estimate: Estimate
     metric: str
     parameters: int
-    seconds: float
-    memory_bytes: int
-    rate: float
+    seconds: float | None
+    memory_bytes: int | None
+    rate: float | None
     at_edge: bool
 
 
-def read_outcome(cell: Cell, folder: Path) -> Outcome | None:
-    """Return what a cell in a folder came to, or `None` if it has not been run to its end."""
+def read_outcomes(cell: Cell, folder: Path) -> list[Outcome]:
+    """Return what a cell in a folder came to, one outcome for each score that its task has.
+
+    There is none if it has not been run to its end.
+    """
     result = _read(folder / FINAL / RESULT)
     if result is None:
-        return None
+        return []
     seeds = result["seeds"]
-    [(name, _)] = seeds[0]["scores"].items()
-    scores = tuple(seed["scores"][name]["value"] for seed in seeds)
-    rate = result["experiment"]["training"]["lr"]
-    return Outcome(
-        cell,
-        scores,
-        estimate(scores),
-        seeds[0]["scores"][name]["metric"],
-        seeds[0]["trainable"],
-        statistics.fmean(seed["train_seconds"] for seed in seeds),
-        max(seed["memory_bytes"] for seed in seeds),
-        rate,
-        rate in (min(cell.compared.rates), max(cell.compared.rates)),
-    )
+    rate = result["experiment"]["training"].get("lr")
+    rates = cell.compared.rates
+    costs = {
+        "parameters": seeds[0]["trainable"],
+        "seconds": statistics.fmean(s["train_seconds"] for s in seeds) if rates else None,
+        "memory_bytes": max(s["memory_bytes"] for s in seeds) if rates else None,
+        "rate": rate,
+        "at_edge": bool(rates) and rate in (min(rates), max(rates)),
+    }
+    outcomes = []
+    for name, score in seeds[0]["scores"].items():
+        scores = tuple(seed["scores"][name]["value"] for seed in seeds)
+        outcomes.append(Outcome(cell, scores, estimate(scores), score["metric"], **costs))
+    return outcomes
 
 
 def why_not(cell: Cell, out: Path) -> str | None:
@@ -68,11 +71,14 @@ def why_not(cell: Cell, out: Path) -> str | None:
     return file.read_text(encoding="utf-8").strip() if file.exists() else None
 
 
-def outcomes_of(studied: Studied, out: Path) -> list[Outcome]:
-    """Return the finished cells of a task, those that train less first."""
-    wanted = [cell for cell in cells() if cell.studied == studied]
-    found = [read_outcome(cell, cell.folder(out)) for cell in wanted]
-    return sorted((one for one in found if one), key=lambda one: one.parameters)
+def outcomes_of(studied: Studied, out: Path) -> dict[str, list[Outcome]]:
+    """Return the finished cells of a task by metric, those that train less first."""
+    found: dict[str, list[Outcome]] = {}
+    for cell in cells():
+        if cell.studied == studied:
+            for one in read_outcomes(cell, cell.folder(out)):
+                found.setdefault(one.metric, []).append(one)
+    return {name: sorted(of, key=lambda one: one.parameters) for name, of in found.items()}
 
 
 def differences(one: Outcome, other: Outcome) -> Estimate:

@@ -5,12 +5,14 @@ validation is run with five other seeds. Its other settings are those that its a
 library recommend, scaled to the width of these models.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 SEARCH_SEED, SEEDS = 1000, (1, 2, 3, 4, 5)
 RATES, LOW, HIGH = (1e-3, 3e-3, 1e-2), (1e-4, 3e-4, 1e-3), (3e-3, 1e-2, 3e-2)
 EPOCHS, BATCH = 4, 32
+NONE = "none"  # the name of no method
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Studied:
         rows: how many are trained on.
         length: of a row, in tokens, at most.
         epochs: passes over the rows.
-        form: of an encoder's task, its name in `reftune.tasks`.
+        form: its name in `reftune.tasks`.
+        answering: fields of `GenerationSettings` for a decoder's answers.
+        labels: of its scores by metric, where the metric's own name would not do.
+        about: what a reader has to know of it.
     """
 
     name: str
@@ -53,6 +58,9 @@ class Studied:
     length: int = 128
     epochs: float = EPOCHS
     form: str = "classification"
+    answering: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    about: str = ""
 
 
 def loreft(rank: int, positions: str, **others: Any) -> dict[str, Any]:
@@ -63,6 +71,9 @@ def loreft(rank: int, positions: str, **others: Any) -> dict[str, Any]:
 # An encoder reads its answer off the first token; a decoder off the last of the prompt.
 ENDS = {"encoder": "f3+l3", "decoder": "f5+l5"}
 PAPERS = {"encoder": "f3", "decoder": "f5+l5"}
+
+# The base model as it is, in the tables of the decoder's open-ended tasks.
+UNTRAINED = Compared("base model", NONE, rates=())
 
 METHODS: dict[str, tuple[Compared, ...]] = {
     kind: (
@@ -88,6 +99,8 @@ METHODS: dict[str, tuple[Compared, ...]] = {
     for kind in ("encoder", "decoder")
 }  # fmt: skip
 
+LETTER = {"max_new_tokens": 10}  # "the correct answer is answer2" is shorter
+
 TASKS = (
     Studied("SST-2", "encoder", "sst2", 1000, form="sst2"),
     Studied("CoLA", "encoder", "cola", 1500, form="cola"),
@@ -96,7 +109,46 @@ TASKS = (
     Studied("STS-B", "encoder", "stsb", 1000, form="stsb"),
     Studied("IMDB", "encoder", "imdb", 500),
     Studied("TweetEval emoji", "encoder", "emoji", 1500),
-    Studied("BoolQ", "decoder", "boolq", 1000),
-    Studied("ARC-e", "decoder", "arc-e", 1000),
-    Studied("OBQA", "decoder", "obqa", 1000),
+    Studied("BoolQ", "decoder", "boolq", 1000, form="commonsense", answering=LETTER),
+    Studied("ARC-e", "decoder", "arc-e", 1000, form="commonsense", answering=LETTER),
+    Studied("OBQA", "decoder", "obqa", 1000, form="commonsense", answering=LETTER),
+    Studied(
+        "Instructions",
+        "decoder",
+        "alpaca",
+        1000,
+        epochs=2,
+        form="alpaca",
+        labels={"accuracy": "answers that pass, %", "loss": "held-out loss, nats"},
+        about="Trained on Alpaca, scored on prompts of AlpacaEval that nothing in Alpaca is like. "
+        "The loss is that of the reference answers, per token. An answer passes if it ends by "
+        "itself, is not empty, does not repeat itself, has a content word of the instruction or "
+        "the reference, and the form that was asked for, where a program can tell "
+        "(`comparison/rubric.py`); whether it is true or good is not judged.",
+    ),
+    Studied(
+        "Emoji answers",
+        "decoder",
+        "emoji-answers",
+        10,
+        epochs=40,
+        form="emoji-answers",
+        labels={"accuracy": "in emoji alone, %"},
+        about="The ten examples of ReFT's tutorial are to make the model answer in emoji alone. It "
+        "is scored on prompts that are not like any of them.",
+    ),
+    Studied(
+        "Positive reviews",
+        "decoder",
+        "sentiment",
+        500,
+        epochs=2,
+        form="sentiment",
+        answering={"no_repeat_ngram": 3},  # or a model this small says one sentence for ever
+        labels={"accuracy": "judged positive, %"},
+        about="The model goes on with openings of reviews, with no three tokens twice. It is "
+        "trained on positive ones, and scored by how many of its continuations a naive Bayes "
+        "classifier of words, which was fitted on other reviews, judges positive. Openings that "
+        "tell the judge much are left out.",
+    ),
 )

@@ -13,10 +13,10 @@ from reftune.cli import main
 from reftune.collation import PaddingCollator
 from reftune.encoding import IGNORED
 from reftune.experiments.experiment import Experiment
-from reftune.experiments.held_out import TaskWithLoss, held_out_loss, references
+from reftune.experiments.held_out import held_out_loss, references
 from reftune.experiments.running import run_experiment
 from reftune.recipe import TrainingRecipe, encode_for
-from reftune.tasks import LANGUAGE, TASKS, Judged
+from reftune.tasks import LANGUAGE, TASKS, Judged, Task
 from tests.tiny_text import byte_level, tiny_llama
 
 TOKENIZER = byte_level()
@@ -102,7 +102,7 @@ def test_there_are_references_where_every_row_has_one_and_no_judge_takes_their_p
     assert references(INSTRUCTIONS, [*ROWS, {**ROWS[0], "output": " "}], "a set") == []
     judged = {"instruction": "is 2 even?", "answer": "true"}
     assert references(LANGUAGE["commonsense"], [judged], "a set") == []
-    both = TaskWithLoss(**{**PARTS, "judge": lambda text, row: Judged(text, True)})
+    both = Task(**{**PARTS, "loss": True, "judge": lambda text, row: Judged(text, True)})
     assert references(both, ROWS, "a set") == found
 
 
@@ -124,7 +124,7 @@ def test_a_task_may_have_both_scores(data, tmp_path, monkeypatch):
     rows = [{**row, "answer": ""} for row in ROWS]
     (data / "held" / "test.json").write_text(json.dumps(rows))
     parts = {**PARTS, "judge": lambda text, row: Judged(text, row["instruction"] < "Count to 3.")}
-    monkeypatch.setitem(TASKS, "both", TaskWithLoss(**{**parts, "name": "both"}))
+    monkeypatch.setitem(TASKS, "both", Task(**{**parts, "loss": True, "name": "both"}))
     result = run_experiment(experiment(data, "both"), data, tmp_path / "out")
     scores = result["seeds"][0]["scores"]
     assert {name: one["metric"] for name, one in scores.items()} == {

@@ -26,6 +26,8 @@ TASK_NAMES = (
     *("commonsense", "arithmetic", "gsm8k", "instructions"),
     *("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb", "classification"),
 )
+HEADER = ("test set", "rows or tokens", "metric", "value", "from", "to (95%)")
+WRITTEN = "the answers are written; their judge is not part of reftune"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,37 +65,48 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(scores))
         return 0
-    shown = [
-        (name, one["total"], one["metric"], _times_100(one["value"]), *_ends(one["interval"]))
-        for name, one in scores.items()
-    ]
-    print(table(shown, ["test set", "rows", "metric", "× 100", "from", "to (95%)"]))
+    print(table([_line(*one) for one in scores.items()], HEADER) if scores else WRITTEN)
     return 0
+
+
+def _line(name: str, one: dict[str, Any]) -> tuple[Any, ...]:
+    from reftune.report.naming import metric_of, shown
+
+    metric = metric_of(one["metric"])
+    low, high = [shown(end, metric) for end in one["interval"] or ()] or ("", "")
+    return name, one["total"], metric.label, shown(one["value"], metric), low, high
 
 
 def _score_language(args: argparse.Namespace, task: Any, names: Any) -> dict[str, Any]:
     from reftune.experiments.evaluating import load_wanted_language_model
+    from reftune.experiments.held_out import reference_loss
     from reftune.generation import GenerationSettings
+    from reftune.recipe import TrainingRecipe
     from reftune.tasks.scoring import score_set
     from reftune.tasks.sets import load_set
 
     sets = {name: load_set(task, args.data, name, "test").first(args.rows) for name in names}
     longest = task.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
     settings = GenerationSettings(longest, batch_size=args.batch_size)
+    recipe = TrainingRecipe(template="plain", batch_size=args.batch_size)
     base, out = load_wanted_language_model(_wanted(args)), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Any] = {}
     for name, rows in sets.items():
         file, each = out / f"{name}.jsonl", (base.model, base.tokenizer, task)
         score = score_set(*each, rows.rows, file, settings, args.overwrite)
-        scores[name] = {
-            "metric": "accuracy" if score else None,
-            "value": score.accuracy if score else None,
-            "total": len(rows.rows),
-            "interval": list(score.interval()) if score else None,
-            "leaked": name in task.leaked,
-            "answers": str(file),
-        }
+        leaked = {"leaked": name in task.leaked, "answers": str(file)}
+        if score is not None:
+            scores[name] = {
+                "metric": "accuracy",
+                "value": score.accuracy,
+                "total": len(rows.rows),
+                "interval": list(score.interval()),
+                **leaked,
+            }
+        loss = reference_loss(base.model, base.tokenizer, task, rows, recipe)
+        if loss is not None:
+            scores[name if score is None else f"{name} loss"] = {**loss, **leaked}
     return scores
 
 
@@ -117,12 +130,3 @@ def _wanted(args: argparse.Namespace) -> Any:
 
     named = args.model is not None or args.adapter is None
     return Wanted(resolve_model(args.model) if named else None, args.adapter, args.dtype)
-
-
-def _times_100(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _ends(interval: list[float] | None) -> tuple[str, str]:
-    low, high = interval or (None, None)
-    return _times_100(low), _times_100(high)

@@ -82,17 +82,21 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def scores_table(mean: dict[str, Any], seeds: list[dict[str, Any]]) -> str:
-    """Lay out scores times 100: a line per test set, a column per seed."""
+    """Lay out scores: a line per test set, a column per seed."""
     if not mean:
         return f"answers of {len(seeds)} seeds are written; their judge is not part of reftune"
+    from reftune.report.naming import deviation_shown, metric_of, shown
+
     rows = []
     for name, value in mean.items():
         each = [seed["scores"].get(name) for seed in seeds]
-        shown = [f"{100 * one['value']:.1f}" if one else "" for one in each]
-        metric = each[0]["metric"] if each[0] else ""
-        deviation = "" if value["deviation"] is None else f"{100 * value['deviation']:.1f}"
-        rows.append((name, metric, *shown, f"{100 * value['mean']:.1f}", deviation))
-    header = ["test set", "metric × 100", *(f"seed {seed['seed']}" for seed in seeds)]
+        # The average of sets has the metric that they have in common.
+        metric = metric_of((each[0] or next(iter(seeds[0]["scores"].values())))["metric"])
+        each_shown = [shown(one["value"], metric) if one else "" for one in each]
+        spread = value["deviation"]
+        deviation = "" if spread is None else deviation_shown(spread, metric)
+        rows.append((name, metric.label, *each_shown, shown(value["mean"], metric), deviation))
+    header = ["test set", "metric", *(f"seed {seed['seed']}" for seed in seeds)]
     return table(rows, [*header, "mean", "deviation"])
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
+from reftune.collation import PaddingCollator
 from reftune.encoding import IGNORED
+from reftune.recipe import TrainingRecipe, encode_for
+from reftune.tasks.sets import RowSet
 from reftune.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class TaskWithLoss(Task):
-    """A task that has two scores: its judge's, and the loss of the reference answers."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,7 @@ def held_out_loss(
 def references(task: Task, rows: Sequence[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     """Return the rows of a test set with their reference answers, if a loss of them is a score.
 
-    It is of a task without a judge, and of a `TaskWithLoss`. There is none where a row lacks its
-    reference.
+    There is none where a row lacks its reference.
 
     Args:
         task: whose rows they are.
@@ -74,7 +72,7 @@ def references(task: Task, rows: Sequence[dict[str, Any]], where: str) -> list[d
     Returns:
         `"prompt"` and `"completion"` of every row, or nothing.
     """
-    if task.judge is not None and not isinstance(task, TaskWithLoss):
+    if task.judge is not None and not task.loss:
         return []
     try:
         found = [task.example(row, f"{where}, row {n}") for n, row in enumerate(rows, start=1)]
@@ -82,3 +80,31 @@ def references(task: Task, rows: Sequence[dict[str, Any]], where: str) -> list[d
         return []
     whole = all(isinstance(row["completion"], str) and row["completion"].strip() for row in found)
     return found if whole else []
+
+
+def reference_loss(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    rows: RowSet,
+    recipe: TrainingRecipe,
+) -> dict[str, Any] | None:
+    """Return the loss of a test set's reference answers, cut as in training, if it is a score.
+
+    Args:
+        model: with or without an adapter.
+        tokenizer: of the same model.
+        task: whose set it is.
+        rows: the set.
+        recipe: says how rows are encoded, and how many go at a time.
+
+    Returns:
+        `metric`, `value`, `total` (of the tokens) and `interval`, which is `None`.
+    """
+    found = references(task, rows.rows, rows.origin)
+    if not found:
+        return None
+    encoded, _ = encode_for(model, tokenizer, Dataset.from_list(found), recipe)
+    collate = PaddingCollator(tokenizer, padding_side="right")
+    loss = held_out_loss(model, collate, encoded, recipe.batch_size)
+    return {"metric": "loss", "value": loss.value, "total": loss.tokens, "interval": None}

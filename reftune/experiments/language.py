@@ -11,7 +11,7 @@ from torch import nn
 from reftune.collation import PaddingCollator
 from reftune.experiments.best_epoch import BestEpoch
 from reftune.experiments.experiment import Experiment
-from reftune.experiments.held_out import held_out_loss, references
+from reftune.experiments.held_out import reference_loss
 from reftune.experiments.inputs import Inputs
 from reftune.experiments.kinds import Collate
 from reftune.experiments.loading import Base, load_language_model
@@ -19,7 +19,6 @@ from reftune.output_folder import write_atomically
 from reftune.recipe import TrainingRecipe, encode_for
 from reftune.tasks import Task
 from reftune.tasks.scoring import alpaca_eval_outputs, score_set
-from reftune.tasks.sets import RowSet
 
 
 class Language:
@@ -87,7 +86,7 @@ class Language:
                     "interval": list(score.interval()),
                     "leaked": leaked,
                 }
-            loss = self._loss(model, base, rows, recipe)
+            loss = reference_loss(model, base.tokenizer, self.task, rows, recipe)
             if loss is not None:
                 scores[name if score is None else f"{name} loss"] = {**loss, "leaked": leaked}
         return scores
@@ -95,18 +94,6 @@ class Language:
     def facts(self) -> dict[str, Any]:
         """Tell nothing: answers are texts."""
         return {}
-
-    def _loss(
-        self, model: Any, base: Base, rows: RowSet, recipe: TrainingRecipe
-    ) -> dict[str, Any] | None:
-        """Return the loss of a set's reference answers, cut as in training, if it is a score."""
-        found = references(self.task, rows.rows, rows.origin)
-        if not found:
-            return None
-        encoded, _ = encode_for(base.model, base.tokenizer, Dataset.from_list(found), recipe)
-        collate = PaddingCollator(base.tokenizer, padding_side="right")
-        loss = held_out_loss(model, collate, encoded, recipe.batch_size)
-        return {"metric": "loss", "value": loss.value, "total": loss.tokens, "interval": None}
 
 
 def _write_for_judge(file: Path, rows: Sequence[dict[str, Any]], generator: str) -> None:

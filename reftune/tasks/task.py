@@ -51,6 +51,8 @@ class Task:
         completion: what training appends to it.
         judge: of an answer, `None` where this is not for a program to say.
         max_new_tokens: length of an answer.
+        loss: whether the loss of its reference answers is a score too, besides the judge's; where
+            there is no judge, it always is.
         leaked: test sets of which questions are in the paper's training set.
         hub: where its sets are on the hub, `"OWNER/NAME:CONFIG"`, if they have one place there.
     """
@@ -63,6 +65,7 @@ class Task:
     completion: Callable[[Row], str]
     judge: Callable[[str, Row], Judged] | None
     max_new_tokens: int
+    loss: bool = False
     leaked: frozenset[str] = frozenset()
     hub: str = ""
 
