@@ -13,10 +13,11 @@ for extra in ("matplotlib", "pytest", "trl", "lm_eval", "optuna", "sqlalchemy", 
     if importlib.util.find_spec(extra):
         raise SystemExit(f"{extra} is installed, so this environment proves nothing")
 
+BUILD_ON_MORE = ("reftune.harness", "reftune.server.")
 names = [module.name for module in pkgutil.walk_packages(reftune.__path__, "reftune.")]
 for name in names:
-    # The second is a plug-in and the third needs an extra: what they build upon is not there.
-    if not name.endswith("__main__") and not name.startswith(("reftune.harness", "reftune.server.")):
+    # A plug-in, and what needs an extra: what they build upon is not there.
+    if not name.endswith("__main__") and not name.startswith(BUILD_ON_MORE):
         importlib.import_module(name)
 if not names:
     raise SystemExit("no module found")

@@ -8,8 +8,8 @@ from typing import Any
 def means(seeds: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Return mean and standard deviation over seeds, of each test set and of their average.
 
-    The average is there if there are several sets of one metric, and leaves out those of which questions leaked
-    into the training set.
+    The average is there if there are several sets of one metric, and leaves out those of which
+    questions leaked into the training set.
     """
     names = list(seeds[0]["scores"])
     values = {name: [seed["scores"][name]["value"] for seed in seeds] for name in names}

@@ -214,14 +214,17 @@ def test_an_edit_that_is_missed_is_an_error_not_an_answer(folders) -> None:
         assert "expected the engine to run" in end.error
 
 
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda folder: shutil.rmtree(folder), "adapter_config.json"),
-        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "adapter_model"),
-        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x" * 20), "adapter"),
-        (lambda folder: (folder / "adapter_config.json").write_text("[1"), "adapter"),
-        (lambda folder: (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}'), "LORA"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "adapter_model"),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"x" * 20), "adapter"),
+        (lambda folder: (folder / CONFIG).write_text("[1"), "adapter"),
+        (lambda folder: (folder / CONFIG).write_text('{"peft_type": "LORA"}'), "LORA"),
     ],
 )  # fmt: skip
 def test_a_folder_without_an_adapter_is_refused(spoil, said, folders, tmp_path, engine) -> None:

@@ -1,0 +1,1 @@
+"""What serving many adapters costs, measured from a second process on loopback."""

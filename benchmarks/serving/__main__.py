@@ -1,0 +1,70 @@
+"""Measure serving: `python -m benchmarks.serving`; the load comes from this process."""
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+from benchmarks.machine import describe_machine
+from benchmarks.serving.load import run_load, teach
+from benchmarks.serving.server import loading_seconds, serving, write_adapters
+from reftune.assets import EMOJI_TRAIN
+from reftune.data import load_rows
+
+CLIENTS, SLOTS = 32, 64
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Return the figures by name; ratios are of rounds that took turns."""
+    adapters = folder / "adapters"
+    names = write_adapters(adapters, args.adapters)
+    loads = sorted(loading_seconds(adapters, names[:200], SLOTS))
+    found = {
+        "loading a missing adapter into a slot, ms, median": 1e3 * statistics.median(loads),
+        "the same, 99th of 100, ms": 1e3 * loads[int(0.99 * len(loads))],
+    }
+    kinds = {"base": ["base"], "32 adapters": names[:CLIENTS], "all adapters": names}
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    different = 0
+    with serving(folder, adapters, args.port, SLOTS, args.threads) as address:
+        for models in kinds.values():
+            run_load(address, models, CLIENTS, 1, args.length)  # warm
+        for _ in range(args.rounds):
+            for kind, models in kinds.items():
+                load = run_load(address, models, CLIENTS, args.requests, args.length)
+                rates[kind].append(load.rate)
+                different += sum(len(answers) > 1 for answers in load.answers.values())
+        rows = [dict(row) for row in load_rows(EMOJI_TRAIN)]
+        found["from ten examples to the first answer, s"] = teach(address, rows)
+    found["tokens per second, base model"] = statistics.median(rates["base"])
+    for kind in list(kinds)[1:]:
+        ratios = [ours / base for ours, base in zip(rates[kind], rates["base"], strict=True)]
+        found[f"{kind} against the base model, median of rounds"] = statistics.median(ratios)
+        found[f"{kind} against the base model, lowest"] = min(ratios)
+    found["prompts with more than one greedy answer"] = different
+    return found
+
+
+def main() -> None:
+    """Measure, print, and write if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--adapters", type=int, default=1000, help="in the store (1000)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=4, help="of a client, in a round (4)")
+    parser.add_argument("--length", type=int, default=64, help="tokens of an answer at most (64)")
+    parser.add_argument("--threads", type=int, default=2, help="of the server (2)")
+    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--out", type=Path, help="a file for the figures, as JSON")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(args, Path(folder))
+    result = {"machine": describe_machine(), "figures": found}
+    for name, value in found.items():
+        print(f"{value:10.3f}  {name}")
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
