@@ -3,7 +3,6 @@
 import itertools
 import queue
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from reftune.serving.adapters import AdapterCache, ServedAdapter
+from reftune.serving.admission import Admission
 from reftune.serving.answer import Answer
 from reftune.serving.batching import make_manager, shared_copy
 from reftune.serving.control import Router, StepControl
@@ -20,7 +20,6 @@ from reftune.serving.errors import EngineError, EngineStopped, PromptTooLong
 from reftune.serving.probe import probe
 from reftune.serving.requests import Event, Notify, Sampling, Token
 from reftune.serving.settings import EngineSettings, EngineStats
-from reftune.serving.slots import Slots
 
 PROBE_SECONDS = 300  # a large model may be slow, but not this slow
 
@@ -60,12 +59,11 @@ class Engine:
         self.max_length = self._longest()
         self.stats = EngineStats(self.settings.slots)
         self._cache = AdapterCache(self._bare, self.settings.adapter_bytes)
-        self._slots = Slots(self.settings.slots)
         self._editing = Editing(self._model, self.settings.slots + 1)
+        self._admission = Admission(self._editing, self.stats)
         self._ends = frozenset(_listed(model.generation_config.eos_token_id))
         self._answers: dict[str, Answer] = {}
         self._gone: dict[str, Answer] = {}  # cancelled, but the engine may not know yet
-        self._waiting: deque[Answer] = deque()
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
@@ -74,8 +72,6 @@ class Engine:
         self._manager = make_manager(
             self._model, self.settings, self._ends, control, Router(self._deliver)
         )
-
-    # -- life ----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to take requests, once a probe has shown that edits act where they should.
@@ -106,8 +102,6 @@ class Engine:
                 self._over(answer, answer.fail("the engine was stopped"))
         if self._manager.is_running():
             self._manager.stop(block=True, hard_stop=not drain)
-
-    # -- requests ------------------------------------------------------------------------------
 
     def submit(
         self,
@@ -162,11 +156,11 @@ class Engine:
         ends = self._ends if ends is None else ends
         answer = Answer(name, list(prompt), sampling, notify, ends, adapter)
         with self._lock:
-            if not self._taking or not self._manager.is_running():
+            if not self.alive:
                 raise EngineStopped("the engine takes no requests: it was stopped or has failed")
             self._answers[name] = answer
             self.stats.prompt_tokens += len(prompt)
-            self._waiting.append(answer)
+            self._admission.wait(answer)
             self._admit()
         return name
 
@@ -176,24 +170,25 @@ class Engine:
             answer = self._answers.get(request)
             if answer is None:
                 return
-            if answer in self._waiting:
-                self._waiting.remove(answer)
-            else:
+            if not self._admission.withdraw(answer):
                 self._gone[request] = answer
                 self._manager.cancel_request(request)
             self._over(answer, answer.cancel())
 
     @property
+    def alive(self) -> bool:
+        """Whether requests are taken: it was started, not stopped, and has not failed."""
+        return self._taking and self._manager.is_running()
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a slot."""
-        return len(self._waiting)
+        return len(self._admission)
 
     @property
     def running(self) -> int:
         """Requests that the engine has."""
-        return len(self._answers) - len(self._waiting)
-
-    # -- adapters and weights ------------------------------------------------------------------
+        return len(self._answers) - len(self._admission)
 
     def check(self, adapter: Path) -> None:
         """Raise AdapterError if an adapter could not be served."""
@@ -219,8 +214,6 @@ class Engine:
             return
         with self._manager.pause():
             yield
-
-    # -- within --------------------------------------------------------------------------------
 
     def _likeliest(
         self, asked: list[tuple[list[int], ServedAdapter | None]], count: int
@@ -263,29 +256,16 @@ class Engine:
 
     def _admit(self) -> None:
         """Give the requests that have waited longest to the engine, as far as slots go."""
-        while self._waiting and self._place(self._waiting[0]):
-            answer = self._waiting.popleft()
-            self._manager.add_request(
+        while (answer := self._admission.next()) is not None:
+            taken = self._manager.add_request(
                 answer.prompt,
                 request_id=answer.id,
                 max_new_tokens=answer.sampling.max_tokens,
                 streaming=True,
                 eos_token_id=sorted(answer.ends) or -1,
             )
-
-    def _place(self, answer: Answer) -> bool:
-        """Give a request its slot; say whether there was one."""
-        if answer.adapter is None:
-            return True
-        found = self._slots.take(answer.adapter.digest)
-        if found is None:
-            return False
-        answer.slot, new = found
-        if new:
-            self._editing.write(answer.slot, answer.adapter)
-            self.stats.slot_loads += 1
-            self.stats.evictions, self.stats.slots_used = self._slots.evictions, self._slots.used
-        return True
+            if taken is None:
+                self._over(answer, answer.fail("the engine takes no requests any more"))
 
     def _deliver(self, output: GenerationOutput) -> None:
         name = output.request_id
@@ -302,8 +282,7 @@ class Engine:
         """Forget an answer that has ended, and let another have its slot."""
         if not ended or self._answers.pop(answer.id, None) is None:
             return
-        if answer.slot and answer.adapter is not None:
-            self._slots.give(answer.adapter.digest)
+        self._admission.leave(answer)
         self._admit()
         self._idle.notify_all()
 

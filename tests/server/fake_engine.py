@@ -56,6 +56,7 @@ class FakeEngine:
     waiting: int = 0
     raises: Exception | None = None
     stopped: bool = False
+    alive: bool = True
 
     def __post_init__(self) -> None:
         self.stats = EngineStats(slots=4, slots_used=2, slot_loads=7, evictions=3)

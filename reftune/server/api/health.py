@@ -13,9 +13,10 @@ router = APIRouter()
 @router.get("/healthz")
 async def health(context: Parts) -> Response:
     """Say whether requests are taken."""
-    stopping = context.lifecycle.draining
-    body = {"status": "stopping" if stopping else "ok", "model": context.registry.base_name}
-    return JSONResponse(body, status_code=503 if stopping else 200)
+    status = "ok" if context.engine.alive else "failed"
+    status = "stopping" if context.lifecycle.draining else status
+    body = {"status": status, "model": context.registry.base_name}
+    return JSONResponse(body, status_code=200 if status == "ok" else 503)
 
 
 @router.get("/metrics")
