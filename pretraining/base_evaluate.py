@@ -145,6 +145,7 @@ def encoder_card(target: Path, held: list[Document]) -> dict[str, str]:
     head = "| source | hidden tokens | loss (nats per token) | guessed |\n|---|---|---|---|\n"
     return {
         "title": "A small encoder, to compare methods on",
+        "parameters": f"{model.num_parameters():,}",  # without those that only training has
         "opening": "RoBERTa's architecture, trained to guess masked tokens and to find changed "
         "ones.\n",
         "method": f"next tokens for {CAUSAL_PHASE:.0%} of the time, then masked ones "

@@ -5,6 +5,7 @@ import json
 import random
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -76,8 +77,8 @@ def run_load(address: str, models: list[str], clients: int, requests: int, lengt
     return asyncio.run(everyone())
 
 
-def teach(address: str, rows: list[dict[str, str]]) -> float:
-    """Return the seconds from posting examples to the first answer of the adapter."""
+def post_job(address: str, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Post examples and a job to learn from them; return the job, or what is wrong with it."""
     lines = [
         {
             "messages": [
@@ -89,12 +90,18 @@ def teach(address: str, rows: list[dict[str, str]]) -> float:
     ]
     data = "\n".join(json.dumps(line) for line in lines).encode()
     with httpx.Client(base_url=address, timeout=600) as http:
-        begun = time.perf_counter()
         posted = http.post(
             "/v1/files", files={"file": ("rows.jsonl", data)}, data={"purpose": "fine-tune"}
         )
         wanted = {"model": "base", "training_file": posted.json()["id"], "seed": 1}
-        job = http.post("/v1/fine_tuning/jobs", json=wanted).json()
+        return http.post("/v1/fine_tuning/jobs", json=wanted).json()
+
+
+def teach(address: str, rows: list[dict[str, str]]) -> float:
+    """Return the seconds from posting examples to the first answer of the adapter."""
+    begun = time.perf_counter()
+    job = post_job(address, rows)
+    with httpx.Client(base_url=address, timeout=600) as http:
         while job["status"] not in ("succeeded", "failed", "cancelled"):
             time.sleep(0.05)
             job = http.get(f"/v1/fine_tuning/jobs/{job['id']}").json()
@@ -104,4 +111,4 @@ def teach(address: str, rows: list[dict[str, str]]) -> float:
             "max_tokens": 16,
         }
         http.post("/v1/chat/completions", json=body).raise_for_status()
-        return time.perf_counter() - begun
+    return time.perf_counter() - begun
