@@ -39,13 +39,14 @@ Rows = list[tuple[str, int]]  # text and class
 
 @dataclass(frozen=True)
 class GlueTask:
-    """A task of single sentences: its columns, and how it is scored."""
+    """A task of single sentences: its columns, how it is scored, and how many rows it needs."""
 
     folder: str
     text: int
     label: int
     header: bool
     score: str
+    train_rows: int
 
     def rows(self, part: str) -> Rows:
         """Read ``train`` or ``dev``."""
@@ -57,8 +58,8 @@ class GlueTask:
 
 
 TASKS = {
-    "sst2": GlueTask("SST-2", text=0, label=1, header=True, score="accuracy"),
-    "cola": GlueTask("CoLA", text=3, label=1, header=False, score="matthews"),
+    "sst2": GlueTask("SST-2", text=0, label=1, header=True, score="accuracy", train_rows=1000),
+    "cola": GlueTask("CoLA", text=3, label=1, header=False, score="matthews", train_rows=4000),
 }
 
 
@@ -130,7 +131,7 @@ class Transfer:
         rows = task.rows("train")
         random.Random(0).shuffle(rows)
         chosen_on, rest = rows[: args.choose_rows], rows[args.choose_rows :]
-        drawn = {s: random.Random(s).sample(rest, min(args.rows, len(rest))) for s in args.seeds}
+        drawn = {s: random.Random(s).sample(rest, task.train_rows) for s in args.seeds}
         dev = task.rows("dev")
         found: dict[str, Any] = {"score": task.score, "train_rows": len(drawn[args.seeds[0]])}
         for arm in ARMS:
@@ -167,10 +168,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--encoder", type=Path, default=ROOT / "release" / "encoder")
     parser.add_argument("--out", type=Path, default=ROOT / "release" / "transfer.json")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--rows", type=int, default=2000, help="training rows, drawn by the seed")
     parser.add_argument("--choose-rows", type=int, default=500, help="rows to choose the rate on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3])
+    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4, 1e-3])
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=64)
