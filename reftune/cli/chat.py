@@ -1,4 +1,7 @@
-"""`reftune chat`: a chat in the terminal, streamed, with the base model beside it on request."""
+"""`reftune chat`: a chat in the terminal, streamed, with the base model beside it on request.
+
+With `--web` it is a chat in the browser, on a server that lasts as long as the command.
+"""
 
 import argparse
 import contextlib
@@ -16,6 +19,10 @@ examples:
   reftune chat --adapter emoji-adapter
   reftune chat --adapter tips-adapter --temperature 0.7 --max-new-tokens 300
   echo "Where do whales live?" | reftune chat --adapter emoji-adapter
+  reftune chat --web                                # in the browser; there one can teach it too
+
+--web serves the page on a free port of this machine, and opens it. What is taught there is gone
+when the command ends, unless it is downloaded; `reftune serve` keeps it.
 """
 HELP = """\
 /base    answer the last prompt with the base model, beside the adapter's answer
@@ -28,12 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--adapter", metavar="A", help="folder or hub id (none: the base model)")
     parser.add_argument("--system", metavar="TEXT", help="instruction before the conversation")
+    parser.add_argument("--web", action="store_true", help="in the browser, see below")
     add_model_options(parser)
     add_settings_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Talk until the input ends."""
+    if args.web:
+        from reftune.cli.chat_web import run_web
+
+        return run_web(args)
     settings = build_settings(args)
     model, tokenizer = load_for(args)
     chat = Chat(model, tokenizer, settings, adapted=bool(args.adapter), system=args.system)

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from reftune.server.api import chat, completions, files, health, jobs, models
+from reftune.server.api import chat, completions, files, health, jobs, models, page
 from reftune.server.api.authentication import Authenticator
 from reftune.server.api.context import Context
 from reftune.server.api.errors import add_error_handlers
@@ -20,7 +20,7 @@ from reftune.server.settings import Settings
 from reftune.server.token_bytes import TokenBytes
 from reftune.serving.engine import Engine
 
-ROUTERS = (chat, completions, files, health, jobs, models)
+ROUTERS = (chat, completions, files, health, jobs, models, page)
 
 
 def create_app(
