@@ -32,7 +32,8 @@ def modules() -> dict[str, str]:
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
-        if len(parts) > 1 and parts[1] != "cli" and not any(p.startswith("_") for p in parts):
+        private = any(part.startswith("_") or part == "migrations" for part in parts)
+        if len(parts) > 1 and parts[1] != "cli" and not private:
             text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             found[".".join(parts)] = text.partition("\n")[0]
     return found

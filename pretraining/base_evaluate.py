@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from pretraining.evaluate import bits_per_byte, run_fields, set_value, ship
-from pretraining.masked import CAUSAL_PHASE, DETECTION_FROM, LONGEST, MASK_ID, SHARE
+from pretraining.masked import CAUSAL_PHASE, LONGEST, MASK_ID, SHARE
 from pretraining.sources import ROOT, Document
 from pretraining.tokenizer import BOS, END, MASK, SPECIALS
 
@@ -145,12 +145,9 @@ def encoder_card(target: Path, held: list[Document]) -> dict[str, str]:
     head = "| source | hidden tokens | loss (nats per token) | guessed |\n|---|---|---|---|\n"
     return {
         "title": "A small encoder, to compare methods on",
-        "parameters": f"{model.num_parameters():,}",  # without those that only training has
-        "opening": "RoBERTa's architecture, trained to guess masked tokens and to find changed "
-        "ones.\n",
+        "opening": "RoBERTa's architecture, trained to guess masked tokens.\n",
         "method": f"next tokens for {CAUSAL_PHASE:.0%} of the time, then masked ones "
-        f"({SHARE:.0%}, as 80 : 10 : 10), and from {DETECTION_FROM:.0%} on, in half of the rows, "
-        "which tokens and texts were changed; Muon for the matrices, AdamW for the rest",
+        f"({SHARE:.0%}, as 80 : 10 : 10); Muon for the matrices, AdamW for the rest",
         "use": "`AutoTokenizer` and `AutoModelForSequenceClassification` or `AutoModelForMaskedLM` "
         "load the folder.\nA text is `<|bos|> A <|end|>`, a pair `<|bos|> A <|end|> B <|end|>`, as "
         "the tokenizer makes them;\n256 tokens at most.",

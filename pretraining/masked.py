@@ -1,42 +1,26 @@
-"""The encoder: RoBERTa's shape, and the loss of masked and of changed tokens."""
+"""The encoder: RoBERTa's shape, and the loss of masked tokens."""
 
-import numpy as np
 import torch
 from torch.nn import functional
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from pretraining.batches import Batch, make_batch
-from pretraining.corruption import NO_DOCUMENT, Corruption
+from pretraining.batches import Batch
 from pretraining.tokenizer import BOS, END, PAD, SPECIALS
 
 MASK_ID = len(SPECIALS)
 # Under a fixed budget an encoder learns more if it first predicts next tokens, as a decoder does,
 # and masked ones after that: https://arxiv.org/abs/2507.00994
-CAUSAL_PHASE = 0.25
-# From then on half of the rows are masked ones, and in the other half what was changed is to be
-# found: masked tokens alone taught these few million parameters nothing about grammar.
-DETECTION_FROM = 0.57
-# Of the losses of changed tokens, of which there are few, and of texts that have any.
-TOKEN_WEIGHT, TEXT_WEIGHT = 8.0, 1.0
+CAUSAL_PHASE = 0.4
 # Of the tokens, so many are masked: more than RoBERTa's 15 %. https://arxiv.org/abs/2202.08005
 SHARE = 0.3
 LONGEST = 256
 
 
 class Masked:
-    """Predicts next tokens at first, then masked ones, and detects changes in the end.
+    """Predicts next tokens at first, then tokens that are masked, replaced or kept, 80 : 10 : 10.
 
-    Masked tokens are masked, replaced or kept, 80 : 10 : 10: https://arxiv.org/abs/1907.11692,
-    section 2.3. Detection is of tokens, as in https://arxiv.org/abs/2003.10555, and of whole texts
-    at their first token, as in https://arxiv.org/abs/1805.12471, section 4.
-
-    Args:
-        rows: the packed training rows, from which what takes a token's place is drawn.
-        seed: of the changes.
+    https://arxiv.org/abs/1907.11692, section 2.3
     """
-
-    def __init__(self, rows: np.ndarray, seed: int) -> None:
-        self.corruption = Corruption(rows, seed)
 
     def build(
         self, vocab_size: int, hidden: int, layers: int, heads: int, ff: int
@@ -62,47 +46,19 @@ class Masked:
         )
         model = RobertaForMaskedLM(config)
         _look_near(model)
-        # Is the token changed, is its text; not shipped.
-        model.detector = torch.nn.Linear(hidden, 2)
         return model
 
     def loss(self, model: RobertaForMaskedLM, batch: Batch, progress: float) -> torch.Tensor:
-        """Mean loss of what is predicted, see `pretraining.batches`."""
+        """Mean loss of the predicted tokens, see `pretraining.batches`."""
         if progress < CAUSAL_PHASE:
             return self.causal_loss(model, batch)
-        if progress < DETECTION_FROM:
-            return self.masked_loss(model, batch)
-        half = len(batch["ids"]) // 2
-        parts = ({name: tensor[rows] for name, tensor in batch.items()} for rows in (
-            slice(half), slice(half, None),
-        ))  # fmt: skip
-        return self.masked_loss(model, next(parts)) + self.detection_loss(model, next(parts))
-
-    def masked_loss(self, model: RobertaForMaskedLM, batch: Batch) -> torch.Tensor:
-        """Mean loss of masked tokens."""
         ids = batch["ids"]
         chosen = (torch.rand(ids.shape) < SHARE) & (ids > MASK_ID)
         fate = torch.rand(ids.shape)
         shown = ids.masked_fill(chosen & (fate < 0.8), MASK_ID)
         others = torch.randint(MASK_ID + 1, model.config.vocab_size, ids.shape)
         shown = torch.where(chosen & (fate >= 0.9), others, shown)
-        hidden = self._states(model, shown, batch, batch["mask"])
-        return _prediction_loss(model, hidden[chosen], ids[chosen])
-
-    def detection_loss(self, model: RobertaForMaskedLM, batch: Batch) -> torch.Tensor:
-        """Loss of which tokens were changed, and which texts have such tokens."""
-        found = self.corruption(batch["ids"].numpy(), batch["docs"].numpy())
-        weights = np.zeros(found.ids.shape)
-        batch = make_batch(found.ids, weights, found.docs, causal=False)
-        logits = model.detector(self._states(model, batch["ids"], batch, batch["mask"])).float()
-        real = batch["docs"] != NO_DOCUMENT
-        first = real & (batch["positions"] == 0)
-        tokens, texts = logits.unbind(-1)
-        changed, spoilt = torch.from_numpy(found.changed), torch.from_numpy(found.spoilt)
-        loss = functional.binary_cross_entropy_with_logits
-        return TOKEN_WEIGHT * loss(tokens[real], changed[real].float()) + TEXT_WEIGHT * loss(
-            texts[first], spoilt[first].float()
-        )
+        return self._loss(model, shown, batch, batch["mask"], ids, chosen)
 
     def causal_loss(self, model: RobertaForMaskedLM, batch: Batch) -> torch.Tensor:
         """Mean loss of every next token, which no token sees."""
@@ -112,24 +68,24 @@ class Masked:
         mask = batch["mask"].masked_fill(later, torch.finfo(torch.float32).min)
         chosen = torch.zeros_like(ids).bool()
         chosen[:, :-1] = (docs[:, 1:] == docs[:, :-1]) & (ids[:, 1:] != model.config.pad_token_id)
-        hidden = self._states(model, ids, batch, mask)
-        return _prediction_loss(model, hidden[chosen], ids.roll(-1, dims=1)[chosen])
+        return self._loss(model, ids, batch, mask, ids.roll(-1, dims=1), chosen)
 
-    @staticmethod
-    def _states(
-        model: RobertaForMaskedLM, shown: torch.Tensor, batch: Batch, mask: torch.Tensor
+    def _loss(
+        self,
+        model: RobertaForMaskedLM,
+        shown: torch.Tensor,
+        batch: Batch,
+        mask: torch.Tensor,
+        wanted: torch.Tensor,
+        chosen: torch.Tensor,
     ) -> torch.Tensor:
-        return model.roberta(
+        hidden = model.roberta(
             input_ids=shown,
             attention_mask=mask,
             position_ids=batch["positions"] + model.config.pad_token_id + 1,
         ).last_hidden_state
-
-
-def _prediction_loss(
-    model: RobertaForMaskedLM, hidden: torch.Tensor, wanted: torch.Tensor
-) -> torch.Tensor:
-    return functional.cross_entropy(model.lm_head(hidden).float(), wanted)
+        logits = model.lm_head(hidden[chosen])
+        return functional.cross_entropy(logits.float(), wanted[chosen])
 
 
 @torch.no_grad()

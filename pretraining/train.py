@@ -23,7 +23,7 @@ from pretraining.muon import Muon
 LOG = logging.getLogger("pretraining.train")
 CHECKPOINT = "checkpoint.pt"
 BUILD = Path(__file__).resolve().parent.parent / "build" / "pretraining"
-OBJECTIVES = {"causal": lambda rows, seed: Causal(), "masked": Masked}
+OBJECTIVES = {"causal": Causal, "masked": Masked}
 
 
 def make_optimizers(
@@ -57,7 +57,7 @@ class Run:
         self.rows, self.weights, self.docs = data["rows"], data["weights"], data["docs"]
         torch.manual_seed(args.seed)
         vocab = int(data["vocab"])
-        self.objective = OBJECTIVES[args.objective](self.rows, args.seed)
+        self.objective = OBJECTIVES[args.objective]()
         self.model = self.objective.build(vocab, args.hidden, args.layers, args.heads, args.ff)
         self.optimizers = make_optimizers(self.model, args)
         self.step, self.seconds, self.tokens = 0, 0.0, 0

@@ -9,6 +9,9 @@ from reftune.recipe import TrainingRecipe
 RANK, POSITIONS = 4, "l1"
 BATCH, RATE = 16, 2.5e-3
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 40, 3, 40
+# Of one example. A step of training keeps the engine waiting, and the memory of longer ones would
+# be the server's end.
+MOST_TOKENS = 2048
 AUTO = "auto"
 
 
@@ -26,7 +29,9 @@ def job_config(num_layers: int) -> ReftConfig:
     )
 
 
-def job_recipe(hyperparameters: dict[str, Any], rows: int, seed: int) -> TrainingRecipe:
+def job_recipe(
+    hyperparameters: dict[str, Any], rows: int, seed: int, max_length: int = MOST_TOKENS
+) -> TrainingRecipe:
     """Return a recipe; "auto" makes about forty steps of few examples, and three epochs of many.
 
     Args:
@@ -34,6 +39,7 @@ def job_recipe(hyperparameters: dict[str, Any], rows: int, seed: int) -> Trainin
             or "auto".
         rows: how many examples there are.
         seed: of the initial weights and of the order of the examples.
+        max_length: of what can be served, in tokens.
     """
 
     def chosen(name: str, automatic: float) -> Any:
@@ -48,6 +54,7 @@ def job_recipe(hyperparameters: dict[str, Any], rows: int, seed: int) -> Trainin
         lr=RATE * chosen("learning_rate_multiplier", 1.0),
         batch_size=batch,
         warmup=0,
+        max_length=min(max_length, MOST_TOKENS),
         save_steps=0,
         seed=seed,
     )

@@ -5,58 +5,33 @@ model when it is whole: its folder is moved into place, and then the database sa
 """
 
 import logging
-import os
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from datasets import Dataset
-
 from reftune.crew import Crew
-from reftune.data import load_rows
-from reftune.jobs import Job, Prepared, prepare_jobs
-from reftune.output_folder import CONFIG, LOG_FILE, WEIGHTS
+from reftune.server.database.identifiers import JOB, is_id
 from reftune.server.database.records import JobRecord
 from reftune.server.database.store import Store
-from reftune.server.errors import ServerError
+from reftune.server.errors import Conflict, NotFound, Unavailable
 from reftune.server.files import UploadedFiles
-from reftune.server.job_recipe import job_config, job_recipe
+from reftune.server.task import ROWS_PER_PASS, Task, make_task, put_in_place
 from reftune.serving.engine import Engine
 from reftune.serving.errors import EngineError
 from reftune.training import TrainingResult
 
 LOG = logging.getLogger(__name__)
 ADAPTERS, WORK = "adapters", "training"
-ROWS_PER_PASS = 64
 MOST_EVENTS = 100  # of the steps of one job
 WAIT_SECONDS = 0.1  # until the queue is looked at again
+RETRY_SECONDS = 1.0  # until the database is asked again that did not answer
 CANCEL_SECONDS = 0.5
 # While answers are given, training takes this share of the time.
 SHARE = 0.3
-
-
-@dataclass(eq=False)
-class Task:
-    """A job at work.
-
-    Attributes:
-        record: in the database.
-        job: for the crew.
-        prepared: the same, encoded.
-        told: its last step of which there is an event.
-    """
-
-    record: JobRecord
-    job: Job
-    prepared: Prepared
-    told: int = 0
-
-    @property
-    def trained_tokens(self) -> int:
-        """Tokens of all examples, over all epochs."""
-        return round(sum(map(len, self.prepared.rows["input_ids"])) * self.job.recipe.epochs)
 
 
 class Worker(threading.Thread):
@@ -77,12 +52,14 @@ class Worker(threading.Thread):
         self._model = engine.base_for_training()
         self._crew = Crew(self._model, engine.tokenizer)
         self._tasks: dict[int, Task] = {}
+        self._ends: deque[Callable[[], object]] = deque()  # of jobs that the database is to hear of
         self._looked = 0.0
 
     def begin(self) -> None:
-        """Put the jobs back that ran when an earlier server died, and start."""
+        """Clear up after an earlier server, put back the jobs that it was at, and start."""
         shutil.rmtree(self.work, ignore_errors=True)
         self.store.recover()
+        self._sweep()
         self.start()
 
     def end(self) -> None:
@@ -99,26 +76,29 @@ class Worker(threading.Thread):
             except EngineError as error:  # the engine is gone, and so is the server
                 LOG.error("training has stopped: %s", error)
                 break
+            except Unavailable as error:
+                LOG.error("the worker waits: %s", error)
+                self._stopping.wait(RETRY_SECONDS)
             except Exception as error:
                 LOG.exception("a step of training failed")
                 self._fail_all(error)
-        for task in self._tasks.values():
-            self.store.give_back(task.record.id)
-        self._crew.leave()
+        self._leave()
 
     def _turn(self) -> None:
         """Take in jobs, and make one step of all at work, if there are any."""
+        self._settle()
         self._take_jobs()
         if not self._crew.admit(ROWS_PER_PASS):
             self._stopping.wait(WAIT_SECONDS)
             return
-        begun = time.monotonic()
         with self.engine.between_batches():
+            begun = time.monotonic()
             self._crew.run_pass()
-        spent = time.monotonic() - begun
+            spent = time.monotonic() - begun
         self._tell_steps()
         for job, result in self._crew.dismiss():
             self._publish(self._tasks.pop(id(job)), result)
+        self._settle()
         self._cancel()
         if self.engine.running:
             self._stopping.wait(spent * (1 - SHARE) / SHARE)
@@ -127,62 +107,63 @@ class Worker(threading.Thread):
         room = ROWS_PER_PASS - sum(task.prepared.batch_rows for task in self._tasks.values())
         while room > 0 and (record := self.store.next_job()) is not None:
             try:
-                task = self._task(record)
-            except (ValueError, OSError, ServerError) as error:
-                self.store.fail_job(record.id, "invalid_training_file", str(error))
+                base = self._model, self.engine.tokenizer
+                task = make_task(record, self.files, self.work, base, self.engine.max_length)
+            except Exception as error:  # whatever it is, it must not end the other jobs
+                LOG.warning("%s cannot be trained: %s", record.id, type(error).__name__)
+                self._fail(record, "invalid_training_file", str(error))
+                self._settle()
                 continue
             room -= task.prepared.batch_rows
             self._tasks[id(task.job)] = task
             self._crew.wait([task.prepared])
 
-    def _task(self, record: JobRecord) -> Task:
-        rows = self._rows(record, record.training_file)
-        held = record.validation_file and self._rows(record, record.validation_file)
-        config = job_config(self._model.config.get_text_config().num_hidden_layers)
-        recipe = job_recipe(record.hyperparameters, len(rows), record.seed)
-        job = Job(rows, self.work / record.id, config, recipe, held or None, record.id)
-        model, tokenizer = self._model, self.engine.tokenizer
-        [prepared] = prepare_jobs([job], model, tokenizer, ROWS_PER_PASS, "overwrite")
-        return Task(record, job, prepared)
-
-    def _rows(self, record: JobRecord, file: str) -> Dataset:
-        return load_rows(self.files.path(record.tenant, file))
-
     def _tell_steps(self) -> None:
         for one in self._crew.working:
             task, steps = self._tasks[id(one.prepared.job)], one.prepared.steps
-            due = one.step - task.told >= steps / MOST_EVENTS
-            if one.step > task.told and (due or one.ended):
+            if one.ended or one.step - task.told >= max(1, steps / MOST_EVENTS):
                 task.told = one.step
                 data = {"step": one.step, "total_steps": steps, "train_loss": one.loss}
                 said = f"Step {one.step}/{steps}: training loss={one.loss:.4f}"
-                self.store.add_event(task.record.id, "info", said, data)
+                try:
+                    self.store.add_event(task.record.id, "info", said, data)
+                except Unavailable as error:  # the training goes on without it
+                    LOG.warning("a step is not recorded: %s", error)
 
     def _publish(self, task: Task, result: TrainingResult) -> None:
         """Make a trained adapter a model."""
-        id, folder = task.record.id, self.adapters / task.record.id
-        self.adapters.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        ready = self.work / f"{id}.ready"
-        ready.mkdir()
-        for name in (CONFIG, WEIGHTS, LOG_FILE):
-            shutil.copy2(result.out / name, ready / name)
-        os.replace(ready, folder)
-        shutil.rmtree(result.out)
-        figures = {"loss": result.loss, "steps": result.steps, "seconds": result.seconds}
         try:
+            folder = put_in_place(result.out, self.adapters)
             self.engine.check(folder)
-        except ValueError as error:  # numbers that cannot be served, after a training that diverged
-            shutil.rmtree(folder)
-            self.store.fail_job(id, "training_failed", str(error))
+        except (ValueError, OSError) as error:
+            self._drop_folders(task.record)
+            self._fail(task.record, "training_failed", str(error))
             return
+        self._ends.append(partial(self._finish, task, result, folder))
+
+    def _finish(self, task: Task, result: TrainingResult, folder: Path) -> None:
+        id = task.record.id
+        figures = {"loss": result.loss, "steps": result.steps, "seconds": result.seconds}
+        # Before the end, because whoever waits for that asks for the checkpoints next.
+        if not self.store.is_cancel_requested(id):
+            self.store.add_checkpoint(id, result.steps, {"train_loss": result.loss}, str(folder))
         record = self.store.finish_job(
             id, adapter=folder, trained_tokens=task.trained_tokens, result=figures
         )
         if record.status != "succeeded":
-            shutil.rmtree(folder)
-            return
-        self.store.add_checkpoint(id, result.steps, {"train_loss": result.loss}, str(folder))
+            self._drop_folders(record)
+
+    def _fail(self, record: JobRecord, code: str, message: str) -> None:
+        self._ends.append(partial(self.store.fail_job, record.id, code, message))
+
+    def _settle(self) -> None:
+        """Tell the database how jobs ended; what it cannot take now is told again."""
+        while self._ends:
+            try:
+                self._ends[0]()
+            except (NotFound, Conflict) as error:
+                LOG.error("a job's end is not recorded: %s", error)
+            self._ends.popleft()
 
     def _cancel(self) -> None:
         """Drop the jobs that are not wanted any more."""
@@ -193,15 +174,50 @@ class Worker(threading.Thread):
             if self.store.is_cancel_requested(task.record.id):
                 self._crew.drop([task.job])
                 del self._tasks[key]
-                shutil.rmtree(task.prepared.out, ignore_errors=True)
-                self.store.cancelled(task.record.id)
+                self._drop_folders(task.record)
+                self._ends.append(partial(self.store.cancelled, task.record.id))
+        self._settle()
+
+    def _drop_folders(self, record: JobRecord) -> None:
+        """Remove all that a job has written."""
+        for folder in (self.work / record.id, self.adapters / record.id):
+            shutil.rmtree(folder, ignore_errors=True)
+            self.engine.forget(folder)
 
     def _fail_all(self, error: Exception) -> None:
         """Give up the jobs at work: they share passes, so nobody knows whose fault it is."""
-        said = f"{type(error).__name__}: {error}"
         for task in self._tasks.values():
-            self.store.fail_job(task.record.id, "training_failed", said)
+            self._drop_folders(task.record)
+            self._fail(task.record, "training_failed", f"{type(error).__name__}: {error}")
         self._tasks.clear()
-        self._crew.leave()
         self._model = self.engine.base_for_training()
         self._crew = Crew(self._model, self.engine.tokenizer)
+
+    def _leave(self) -> None:
+        """Put the jobs back that are not done, and remove what there is of them."""
+        for task in self._tasks.values():
+            self._ends.append(partial(self.store.give_back, task.record.id))
+        self._tasks.clear()
+        try:
+            self._settle()
+        except Unavailable as error:  # the next server recovers them
+            LOG.error("jobs were not put back: %s", error)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove adapters that a server left when it died just before they were models, or after.
+
+        Folders that this database knows no job of are left alone.
+        """
+        known = {Path(folder).name for folder in self.store.adapter_folders()}
+        found = self.adapters.iterdir() if self.adapters.is_dir() else ()
+        for folder in list(found):
+            if is_id(JOB, folder.name) and folder.name not in known and self._knows(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _knows(self, job: str) -> bool:
+        try:
+            self.store.is_cancel_requested(job)
+        except NotFound:
+            return False
+        return True

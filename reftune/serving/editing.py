@@ -116,6 +116,16 @@ class Editing:
                 before = flat.index_select(0, segments.index).float()
                 runs = before.view(len(segments.slot), segments.longest, -1)
                 after = bank.edit(runs, segments.slot, segments.kind).flatten(0, 1)
-                real = after.index_select(0, segments.real).to(flat.dtype)
+                real = _bounded(after.index_select(0, segments.real), flat.dtype)
                 flat = flat.index_copy(0, segments.target, real)
         return flat.view(hidden.shape)
+
+
+def _bounded(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """Keep states so small that what follows from them is a number.
+
+    Attention multiplies what a token must not see by zero, and zero times infinity would go into
+    the answers of all requests of the batch. No model that works has states of this size.
+    """
+    most = min(1e15, torch.finfo(dtype).max / 2)
+    return states.nan_to_num(0.0).clamp(-most, most).to(dtype)

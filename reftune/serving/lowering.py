@@ -77,9 +77,12 @@ def lowered(config: ReftConfig, site: Site, tensors: Mapping[str, Tensor]) -> tu
         tensors: the edit's parameters by name, as they are stored.
 
     Raises:
-        ValueError: they are not the parameters of this edit, or have other shapes.
+        ValueError: they are not the parameters of this edit, have other shapes, or are not finite.
     """
     given = {name: tensor.float() for name, tensor in tensors.items()}
+    endless = [name for name, tensor in given.items() if not tensor.isfinite().all()]
+    if endless:
+        raise ValueError(f"{site.module}: {', '.join(endless)} are not finite: expected numbers")
     expected = _shapes(config, site)
     found = {name: tuple(tensor.shape) for name, tensor in given.items()}
     if found != expected:

@@ -239,6 +239,26 @@ def test_a_folder_without_an_adapter_is_refused(spoil, said, folders, tmp_path, 
         engine.check(folder)
 
 
+def test_an_adapter_that_is_beyond_all_bounds_spoils_no_other_answer(
+    tmp_path, alone, engine
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for value in (1e30, 3e38):
+        folder = write_adapter(
+            tmp_path / str(value), LLAMA.build(), 1, **{**CONFIGS["everywhere"], "layers": [0]}
+        )
+        tensors = load_file(folder / WEIGHTS)
+        save_file({name: t.sign() * value for name, t in tensors.items()}, folder / WEIGHTS)
+        with engine.between_batches():
+            asked = [Asked(engine, p, a) for p in prompts(6) for a in (folder, None)]
+        assert wrong(asked[1::2], alone) == []
+        assert all(len(one.ids()) <= NEW_TOKENS for one in asked[::2])
+    save_file({name: t * float("nan") for name, t in tensors.items()}, folder / WEIGHTS)
+    with pytest.raises(AdapterError, match="not finite"):
+        Asked(engine, [5, 6], folder)
+
+
 def test_an_adapter_of_another_model_is_refused(tmp_path, engine) -> None:
     folder = write_adapter(tmp_path / "other", LLAMA.build(num_hidden_layers=5), 1, layers=[1])
     with pytest.raises(AdapterError, match="num_layers=5"):
