@@ -5,7 +5,9 @@ import json
 import os
 import threading
 from collections import OrderedDict, defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from reftune.config import ReftConfig, ReftPeftType
 from reftune.plan import Where
 from reftune.positions import Positions
 from reftune.serving.errors import AdapterError
-from reftune.serving.lowering import Lowered, LowRank, kind_of, lowered
+from reftune.serving.lowering import Lowered, kind_of, lowered, packed, tensors_of
 from reftune.sites import Site, find_sites
 from reftune.tuner import resolve
 
@@ -45,14 +47,15 @@ class ServedAdapter:
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        tensors = (t for edits in self.edits.values() for edit in edits for t in _tensors(edit))
+        edits = (edit for of in self.edits.values() for edit in of)
+        tensors = [tensor for edit in edits for tensor in tensors_of(edit).values()]
         object.__setattr__(self, "size", sum(t.numel() * t.element_size() for t in tensors))
 
 
-def _tensors(edit: Lowered) -> list[Tensor]:
-    if not isinstance(edit, LowRank):
-        return [edit.s, edit.t]
-    return [edit.A, edit.b, edit.B] + ([] if edit.C is None else [edit.C])
+@cache
+def _one(value: Hashable) -> Any:
+    """Return the first of all equal values, so that adapters share what they have in common."""
+    return value
 
 
 class AdapterCache:
@@ -134,12 +137,14 @@ def read_adapter(folder: Path, model: nn.Module) -> ServedAdapter:
             raise ValueError(
                 f"its file has edits of {sorted(tensors)}: expected those of {sorted(names)}"
             )
-        edits = {site: lowered(config, site, tensors[site.module, site.side]) for site in sites}
+        edits = {
+            _one(site): lowered(config, site, tensors[site.module, site.side]) for site in sites
+        }
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise AdapterError(f'adapter "{folder.name}": {" ".join(str(error).split())}') from error
     where = Where(Positions.parse(config.positions), config.tied, config.decode)
     digest = hashlib.sha256(said + weights).hexdigest()
-    return ServedAdapter(digest, where, kind, edits)
+    return ServedAdapter(digest, _one(where), kind, packed(edits))
 
 
 def _config(said: Any) -> ReftConfig:

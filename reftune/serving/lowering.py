@@ -6,8 +6,8 @@ of zeros change nothing, so edits of different ranks have one shape. RED has no 
 them that is zero elsewhere.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -48,6 +48,29 @@ class Scaling:
 
 
 Lowered = LowRank | Scaling
+
+
+def tensors_of(edit: Lowered) -> dict[str, Tensor]:
+    """Return the tensors of an edit by name."""
+    return {name: tensor for name, tensor in vars(edit).items() if tensor is not None}
+
+
+def packed(edits: Mapping[Site, Sequence[Lowered]]) -> dict[Site, tuple[Lowered, ...]]:
+    """Return the same edits in one piece of memory.
+
+    A thousand adapters of many small tensors, made among larger ones that are gone, would keep
+    twice the memory that they need.
+    """
+    every = [tensor for of in edits.values() for edit in of for tensor in tensors_of(edit).values()]
+    places = iter(
+        torch.cat([tensor.flatten() for tensor in every]).split([t.numel() for t in every])
+    )
+
+    def moved(edit: Lowered) -> Lowered:
+        views = {name: next(places).view(t.shape) for name, t in tensors_of(edit).items()}
+        return replace(edit, **views)
+
+    return {site: tuple(moved(edit) for edit in of) for site, of in edits.items()}
 
 
 def kind_of(config: ReftConfig) -> str:
