@@ -3,6 +3,8 @@
 import copy
 import itertools
 from collections.abc import Collection
+from dataclasses import fields
+from importlib.metadata import version
 from typing import Any
 
 from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
@@ -30,8 +32,13 @@ def make_manager(
         router: gets what it has to say.
 
     Raises:
-        EngineError: the model cannot be run so.
+        EngineError: the model cannot be run so, or transformers is too old.
     """
+    if "page_size" not in {field.name for field in fields(ContinuousBatchingConfig)}:
+        raise EngineError(
+            f"transformers {version('transformers')} has an older continuous batching than the "
+            "engine reaches into: expected 5.23 or newer"
+        )
     config = ContinuousBatchingConfig(
         page_size=settings.page_tokens,
         num_blocks=-(-settings.cache_tokens // settings.page_tokens),

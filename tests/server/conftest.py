@@ -14,6 +14,11 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from reftune.server.database.store import Store
+from tests.serving.engines import SERVES
+
+# These have a real engine.
+WITH_ENGINE = ["test_worker.py", "test_worker_stopping.py", "test_end_to_end.py"]
+collect_ignore = [] if SERVES else WITH_ENGINE
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 

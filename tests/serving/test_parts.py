@@ -1,6 +1,7 @@
 """The engine's parts: lowering, slots, what a step edits, how tokens are drawn."""
 
 import math
+from dataclasses import make_dataclass
 
 import pytest
 import torch
@@ -9,14 +10,17 @@ from reftune import ReftConfig
 from reftune.building import build_edit
 from reftune.plan import Prompt, Where, select
 from reftune.positions import Positions
+from reftune.serving import batching
 from reftune.serving.adapters import ServedAdapter
 from reftune.serving.answer import Answer, chosen
 from reftune.serving.bank import Bank
+from reftune.serving.errors import EngineError
 from reftune.serving.lowering import LINEAR, kind_of, lowered
 from reftune.serving.requests import Sampling
 from reftune.serving.slots import Slots
 from reftune.serving.step import plan_step
 from reftune.sites import Site
+from tests.serving.served import new_engine
 
 WIDTH = 12
 FORMS = [
@@ -182,3 +186,10 @@ def test_a_value_without_meaning_is_refused(wrong) -> None:
 def test_what_cannot_be_served_is_refused() -> None:
     with pytest.raises(ValueError, match="modules_to_save"):
         kind_of(ReftConfig(layers=[0], modules_to_save=["lm_head"]))
+
+
+def test_an_older_transformers_is_refused(monkeypatch) -> None:
+    older = make_dataclass("ContinuousBatchingConfig", ["block_size"])
+    monkeypatch.setattr(batching, "ContinuousBatchingConfig", older)
+    with pytest.raises(EngineError, match=r"expected 5\.23"):
+        new_engine()
