@@ -4,6 +4,7 @@ import argparse
 import json
 import statistics
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.machine import describe_machine
@@ -12,13 +13,19 @@ from benchmarks.serving.server import loading_seconds, serving, write_adapters
 from reftune.assets import EMOJI_TRAIN
 from reftune.data import load_rows
 
-CLIENTS, SLOTS = 32, 64
+CLIENTS, SLOTS, STRENGTH = 32, 64, 1e-5
+VERSIONS = {name: version(name) for name in ("torch", "transformers", "fastapi", "uvicorn")}
+HEAD = (
+    f"The bundled model, {CLIENTS} clients on loopback, {SLOTS} slots; adapters of rank 4 at one\n"
+    "layer and the last prompt token. Rates are of generated tokens over all clients. Written by\n"
+    "`python -m benchmarks.serving`."
+)
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Return the figures by name; ratios are of rounds that took turns."""
     adapters = folder / "adapters"
-    names = write_adapters(adapters, args.adapters)
+    names = write_adapters(adapters, args.adapters, STRENGTH)
     loads = sorted(loading_seconds(adapters, names[:200], SLOTS))
     found = {
         "loading a missing adapter into a slot, ms, median": 1e3 * statistics.median(loads),
@@ -55,15 +62,31 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=64, help="tokens of an answer at most (64)")
     parser.add_argument("--threads", type=int, default=2, help="of the server (2)")
     parser.add_argument("--port", type=int, default=8765)
-    parser.add_argument("--out", type=Path, help="a file for the figures, as JSON")
+    parser.add_argument("--out", type=Path, help="a page for the figures, with a JSON beside it")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, Path(folder))
-    result = {"machine": describe_machine(), "figures": found}
     for name, value in found.items():
         print(f"{value:10.3f}  {name}")
     if args.out:
-        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        settings = {
+            name: value for name, value in vars(args).items() if name not in ("out", "port")
+        }
+        result = {"machine": describe_machine(), "versions": VERSIONS, "settings": settings}
+        written = json.dumps({**result, "figures": found}, indent=1) + "\n"
+        args.out.with_suffix(".json").write_text(written, encoding="utf-8")
+        args.out.write_text(page(result, found), encoding="utf-8")
+
+
+def page(told: dict[str, dict[str, object]], found: dict[str, float]) -> str:
+    """Return the figures as a page of Markdown."""
+    facts = [
+        f"* {name}: {', '.join(f'{key} {value}' for key, value in of.items())}"
+        for name, of in told.items()
+    ]
+    rows = [f"| {name} | {value:.3g} |" for name, value in found.items()]
+    parts = ["# Serving, measured", HEAD, "\n".join(facts)]
+    return "\n\n".join([*parts, "\n".join(["| figure | |", "| --- | --- |", *rows])]) + "\n"
 
 
 if __name__ == "__main__":

@@ -21,18 +21,26 @@ from reftune.serving.editing import Editing
 START_SECONDS = 120
 
 
-def write_adapters(folder: Path, count: int) -> list[str]:
-    """Write adapters of rank 4 at one layer and the last prompt token; return their names."""
+def write_adapters(folder: Path, count: int, strength: float) -> list[str]:
+    """Write adapters of rank 4 at one layer and the last prompt token; return their names.
+
+    Args:
+        folder: gets a folder for each.
+        count: how many.
+        strength: of the noise upon the identity. Little of it costs what a trained adapter does and
+            leaves answers as long as the base model's, so that rates can be compared.
+    """
     model = AutoModelForCausalLM.from_pretrained(TINY_CHAT)
     config = ReftConfig(task_type="CAUSAL_LM", layers=[1], r=4, positions="l1")
     peft = get_peft_model(model, config)
     edits = [p for name, p in peft.named_parameters() if ".reft_edits." in name]
+    identity = [parameter.detach().clone() for parameter in edits]
     names = [f"a{number:04d}" for number in range(count)]
     for number, name in enumerate(names):
         torch.manual_seed(number)
         with torch.no_grad():
-            for parameter in edits:
-                parameter.copy_(torch.randn_like(parameter) / 10)
+            for parameter, start in zip(edits, identity, strict=True):
+                parameter.copy_(start + strength * torch.randn_like(start))
         peft.save_pretrained(folder / name)
     return names
 

@@ -27,7 +27,7 @@ from reftune.assets import EMOJI_TRAIN, TINY_CHAT
 from reftune.data import load_rows
 from reftune.generation import GenerationSettings, encode_prompts, generate_answers
 
-CLIENTS, ADAPTERS, LENGTH, SLOTS = 32, 24, 48, 8
+CLIENTS, ADAPTERS, LENGTH, SLOTS, STRENGTH = 32, 24, 48, 8, 0.3
 REPLACED = "replaced"
 NONSENSE = (
     b"{",
@@ -183,7 +183,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder, adapters = Path(place), Path(place) / "adapters"
-        names = write_adapters(adapters, ADAPTERS)
+        names = write_adapters(adapters, ADAPTERS, STRENGTH)
         expected = expected_answers(adapters, names)
         shutil.copytree(adapters / names[0], adapters / REPLACED)
         with serving(folder, adapters, args.port, SLOTS, args.threads) as address:
