@@ -144,11 +144,12 @@ class Worker(threading.Thread):
     def _finish(self, task: Task, result: TrainingResult, folder: Path) -> None:
         id = task.record.id
         figures = {"loss": result.loss, "steps": result.steps, "seconds": result.seconds}
-        # Before the end, because whoever waits for that asks for the checkpoints next.
-        if not self.store.is_cancel_requested(id):
-            self.store.add_checkpoint(id, result.steps, {"train_loss": result.loss}, str(folder))
         record = self.store.finish_job(
-            id, adapter=folder, trained_tokens=task.trained_tokens, result=figures
+            id,
+            adapter=folder,
+            trained_tokens=task.trained_tokens,
+            result=figures,
+            step=result.steps,
         )
         if record.status != "succeeded":
             self._drop_folders(record)

@@ -77,7 +77,7 @@ class StepControl(ContinuousBatchingLogitsProcessorList):
         if count == 0:
             return scores
         tokens = chosen(scores[:count], self._choosing)
-        scores = scores.clone()
+        # In place: nobody reads them after this but the engine, for the largest of each row.
         scores[torch.arange(count, device=scores.device), tokens] = torch.inf
         return scores
 

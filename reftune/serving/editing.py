@@ -27,8 +27,7 @@ class Editing:
     def __init__(self, model: nn.Module, slots: int) -> None:
         self.model, self.slots = model, slots
         self._banks: dict[Place, tuple[Bank, ...]] = {}
-        self._plan: tuple[Segments, ...] = ()
-        self._due: set[Place] = set()
+        self._due: dict[Place, list[tuple[Segments, Bank]]] = {}
 
     def hooked(self, adapter: ServedAdapter) -> bool:
         """Say whether all sites of an adapter have their hooks."""
@@ -53,26 +52,24 @@ class Editing:
 
     def begin(self, plan: tuple[Segments, ...]) -> None:
         """Set what the next forward pass edits."""
-        self._plan = plan
-        self._due = {place for place in self._banks if self._wanted(place)} if plan else set()
+        self._due = {}
+        for place, banks in self._banks.items():
+            wanted = [(s, banks[s.part]) for s in plan if s.slots & banks[s.part].used]
+            if wanted:
+                self._due[place] = wanted
 
     def end(self) -> None:
-        """Take the plan back.
+        """Hold what was edited against the plan.
 
         Raises:
             RuntimeError: a hook did not run that had something to edit.
         """
-        self._plan = ()
         if self._due:
             missed = ", ".join(sorted(module for module, _ in self._due))
             raise RuntimeError(
                 f"nothing went through {missed} in a step that was to be edited there: expected "
                 "the engine to run the model's own forward pass, once per step"
             )
-
-    def _wanted(self, place: Place) -> list[tuple[Segments, Bank]]:
-        banks = self._banks[place]
-        return [(s, banks[s.part]) for s in self._plan if s.slots & banks[s.part].used]
 
     def _hook(self, site: Site) -> None:
         width = site.width * (site.heads or 1)
@@ -109,10 +106,10 @@ class Editing:
         return edit_input(owner, args, kwargs, edit) if place in self._due else None
 
     def _edited(self, place: Place, hidden: Tensor) -> Tensor:
-        self._due.discard(place)
+        wanted = self._due.pop(place)
         flat = hidden.reshape(-1, hidden.shape[-1])
         with torch.autocast(hidden.device.type, enabled=False):
-            for segments, bank in self._wanted(place):
+            for segments, bank in wanted:
                 before = flat.index_select(0, segments.index).float()
                 runs = before.view(len(segments.slot), segments.longest, -1)
                 after = bank.edit(runs, segments.slot, segments.kind).flatten(0, 1)

@@ -14,6 +14,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from reftune.server.database.store import Store
+from reftune.serving.engine import Engine
+from tests.server.trained import Desk, new_engine
 from tests.serving.engines import SERVES
 
 # These have a real engine.
@@ -110,3 +112,18 @@ def store(database_url: str) -> Iterator[Store]:
     store = Store(database_url)
     yield store
     store.close()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = new_engine()
+    engine.start()
+    yield engine
+    engine.stop(drain=False)
+
+
+@pytest.fixture
+def desk(engine: Engine, tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(engine, tmp_path / "state")
+    yield desk
+    desk.close()

@@ -14,32 +14,15 @@ from reftune.server.registry import Registry
 from tests.server.filled import messages
 from tests.server.trained import (
     TOKENIZER,
-    Desk,
     assert_as_alone,
     chat,
     examples,
-    new_engine,
     until,
 )
 from tests.serving.served import Asked
 from tests.tiny_text import tiny_llama
 
 FOREVER = {"n_epochs": 1000}
-
-
-@pytest.fixture(scope="module")
-def engine():
-    engine = new_engine()
-    engine.start()
-    yield engine
-    engine.stop(drain=False)
-
-
-@pytest.fixture
-def desk(engine, tmp_path):
-    desk = Desk(engine, tmp_path / "state")
-    yield desk
-    desk.close()
 
 
 def ids_of(question: str) -> list[int]:

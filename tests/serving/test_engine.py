@@ -8,13 +8,12 @@ import torch
 
 from reftune.experiments.methods import method_of
 from reftune.serving.errors import AdapterError, EngineError, EngineStopped, PromptTooLong
-from reftune.serving.requests import Failed, Finished, Token
+from reftune.serving.requests import Failed, Finished
 from reftune.serving.settings import EngineSettings
 from tests.serving.served import (
     CONFIGS,
     LLAMA,
     NEW_TOKENS,
-    SMALL,
     Alone,
     Asked,
     new_engine,
@@ -205,16 +204,14 @@ def test_an_engine_whose_edits_do_not_act_refuses_to_start(broken, monkeypatch) 
 
 def test_an_edit_that_is_missed_is_an_error_not_an_answer(folders) -> None:
     with running() as engine:
-        edited = engine._editing._edited
-        engine._editing._wanted = lambda place: [1] if engine._editing._plan else []
-        engine._editing._edited = edited
-        engine._editing._edit_output = None
-        for hooks in (module._forward_hooks for module in engine._model.modules()):
-            hooks.clear()
-        asked = Asked(engine, [5, 6, 7], folders["last"])
-        _, end = asked.all()
+        Asked(engine, [5, 6, 7], folders["last"]).all()  # its sites have their hooks
+        for module in engine._model.modules():
+            module._forward_hooks.clear()
+        _, end = Asked(engine, [5, 6, 7], folders["last"]).all()
         assert isinstance(end, Failed)
         assert "expected the engine to run" in end.error
+        engine._manager._generation_thread.join(timeout=10)
+        assert not engine.alive
 
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -268,5 +265,3 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, engine) -> None:
 def test_settings_have_a_least_size() -> None:
     with pytest.raises(ValueError, match="cache_tokens=16: expected 128 or more"):
         EngineSettings(cache_tokens=16)
-    assert isinstance(Token(1), Token)
-    assert SMALL.slots == 3

@@ -3,12 +3,30 @@
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from reftune.server.database.identifiers import CHECKPOINT, EVENT, new_id
 from reftune.server.database.jobs import happened, job_row
 from reftune.server.database.models import Checkpoint, JobEvent
 from reftune.server.database.records import CheckpointRecord, EventRecord, Level
 from reftune.server.database.tables import Tables, now, page, record
+
+
+def put_checkpoint(
+    session: Session, job_id: str, step: int, metrics: dict[str, Any], adapter: str
+) -> Checkpoint:
+    """Add a checkpoint, and return its row."""
+    checkpoint = Checkpoint(
+        id=new_id(CHECKPOINT),
+        job_id=job_id,
+        step=step,
+        metrics=metrics,
+        adapter=adapter,
+        created_at=now(),
+    )
+    session.add(checkpoint)
+    session.flush()
+    return checkpoint
 
 
 class ProgressTable(Tables):
@@ -66,19 +84,9 @@ class ProgressTable(Tables):
         Raises:
             NotFound: there is no such job.
         """
-        checkpoint = Checkpoint(
-            id=new_id(CHECKPOINT),
-            job_id=job_id,
-            step=step,
-            metrics=metrics,
-            adapter=adapter,
-            created_at=now(),
-        )
         with self._database.writing() as session:
             job_row(session, None, job_id)
-            session.add(checkpoint)
-            session.flush()
-            return record(CheckpointRecord, checkpoint)
+            return record(CheckpointRecord, put_checkpoint(session, job_id, step, metrics, adapter))
 
     def list_checkpoints(
         self, tenant: str, job_id: str, after: str | None = None, limit: int = 10

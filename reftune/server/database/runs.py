@@ -10,6 +10,7 @@ from reftune.server.database.adapters import put_adapter
 from reftune.server.database.identifiers import without_unstorable
 from reftune.server.database.jobs import end, happened, job_record, job_row
 from reftune.server.database.models import Job
+from reftune.server.database.progress import put_checkpoint
 from reftune.server.database.records import JobRecord
 from reftune.server.database.tables import Tables, now
 from reftune.server.errors import Conflict
@@ -38,15 +39,22 @@ class RunTable(Tables):
             return job_record(job)
 
     def finish_job(
-        self, id: str, *, adapter: str | Path, trained_tokens: int, result: dict[str, Any]
+        self,
+        id: str,
+        *,
+        adapter: str | Path,
+        trained_tokens: int,
+        result: dict[str, Any],
+        step: int | None = None,
     ) -> JobRecord:
-        """Let a running job succeed, and its adapter be live: both or neither.
+        """Let a running job succeed, and its adapter be live and its last checkpoint: all or none.
 
         Args:
             id: of the job.
             adapter: folder of the adapter, which is whole; an absolute path.
             trained_tokens: over all epochs.
             result: figures of the training.
+            step: its last one, for the checkpoint; there is none without.
 
         Returns:
             The job. Its status is "cancelled", and there is no adapter, if that was asked for in
@@ -63,6 +71,8 @@ class RunTable(Tables):
                 return job_record(job)
             job.adapter, job.trained_tokens, job.result = str(adapter), trained_tokens, result
             put_adapter(session, job.tenant, job.trained_as, str(adapter), job.model, id)
+            if step is not None:
+                put_checkpoint(session, id, step, {"train_loss": result["loss"]}, str(adapter))
             happened(session, id, "info", f"New fine-tuned model created: {job.trained_as}")
             end(session, job, "succeeded", "info", "The job has successfully completed")
             return job_record(job)
