@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from reftune.server.state import database_url
 from reftune.serving.engine import EngineStats
 from reftune.serving.errors import AdapterError, EngineStopped, PromptTooLong
 from reftune.serving.requests import Event, Failed, Finished, Sampling, Token
+from tests.server.waiting import until
 
 
 @dataclass
@@ -175,11 +175,3 @@ def serving(
         thread.join(20)
         store.close()
         taken.close()
-
-
-def until(happens: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for what another thread does."""
-    end = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)

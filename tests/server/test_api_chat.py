@@ -5,7 +5,8 @@ import pytest
 from datasets import Dataset
 
 from reftune.generation import encode_prompts
-from tests.server.fake_engine import FakeEngine, serving, until
+from tests.server.fake_engine import FakeEngine, serving
+from tests.server.waiting import until
 from tests.tiny_text import byte_level
 
 TEXT = "Whales 🐳 sing 🎵 far away, and then they sleep."

@@ -8,6 +8,7 @@ import pytest
 
 from reftune.server.logs import JsonLines
 from tests.server.fake_engine import FakeEngine, serving
+from tests.server.waiting import until
 from tests.tiny_text import byte_level
 
 TOKENIZER = byte_level(chat=True)
@@ -202,17 +203,22 @@ def test_an_error_of_our_own_tells_nothing_and_is_logged_without_its_message(
 
 def test_the_log_has_a_line_for_each_request_and_no_text_of_it(server, caplog):
     prompt = [{"role": "user", "content": "xyzzy"}]
+
+    def lines_of(responses: list[httpx.Response]) -> list[dict]:
+        own = [response.headers["x-request-id"] for response in responses]
+        lines = [json.loads(JsonLines().format(record)) for record in list(caplog.records)]
+        return [line for line in lines if line.get("request") in own]
+
     with caplog.at_level(logging.INFO, "reftune"):
         responses = [
             server.post(CHAT, json={"model": "tiny", "messages": prompt}),
             server.post(CHAT, json={"model": "tiny", "messages": prompt, "xyzzy": 1}),
             server.get("/v1/models/xyzzy"),
         ]
-    lines = [JsonLines().format(record) for record in caplog.records]
-    assert not any("xyzzy" in line for line in lines)
-    # A line of an earlier test's request may come late.
-    own = [response.headers["x-request-id"] for response in responses]
-    facts = [one for one in map(json.loads, lines) if one.get("request") in own]
+        # A line is written after its answer is sent, so one of an earlier test may be here too.
+        until(lambda: len(lines_of(responses)) >= len(responses))
+    assert not any("xyzzy" in JsonLines().format(record) for record in caplog.records)
+    facts = lines_of(responses)
     assert [one["status"] for one in facts] == [200, 400, 404]
     assert facts[0]["answer_tokens"] == 2
     assert facts[0]["prompt_tokens"] > 2

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reftune.cli import main
 from reftune.server.logs import JsonLines, describe
-from tests.server.fake_engine import FakeEngine, serving, until
+from tests.server.fake_engine import FakeEngine, serving
+from tests.server.waiting import until
 from tests.tiny_text import byte_level
 
 TOKENIZER = byte_level(chat=True)
@@ -83,10 +84,14 @@ def test_metrics(server):
     client.create(model="tiny", messages=USER)
     list(client.create(model="tiny", messages=USER, n=2, stream=True))
     server.get("/v1/models/some-name")
-    found = figures(server)
     chat = "/v1/chat/completions"
-    assert found["reftune_requests_total", "/v1/chat/completions", "200", "POST"] == 2
-    assert found["reftune_requests_total", "/v1/models/{model:path}", "404", "GET"] == 1
+    wanted = {
+        ("reftune_requests_total", chat, "200", "POST"): 2,
+        ("reftune_requests_total", "/v1/models/{model:path}", "404", "GET"): 1,
+    }
+    # A request is counted after its answer is sent.
+    until(lambda: wanted.items() <= figures(server).items())
+    found = figures(server)
     assert found["reftune_answer_tokens_total",] == 3 * len(TOKENS)
     prompts = [request.prompt for request in server.engine.requests.values()]
     assert found["reftune_prompt_tokens_total",] == len(prompts[0]) * 2
@@ -99,7 +104,7 @@ def test_metrics(server):
     assert found["reftune_evictions_total",] == 3
     # What a client makes up is no label.
     server.http.request("BREW", server.url + "/v1/coffee")
-    assert ("reftune_requests_total", "404", "other", "unknown") in figures(server)
+    until(lambda: ("reftune_requests_total", "404", "other", "unknown") in figures(server))
     assert not any("coffee" in label for names in figures(server) for label in names)
 
 

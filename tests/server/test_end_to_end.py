@@ -21,7 +21,7 @@ from reftune.generation import GenerationSettings, encode_prompts, generate_answ
 from reftune.server.database.records import Scope
 from reftune.server.database.store import Store
 from reftune.server.state import database_url, make_state
-from tests.server.trained import until
+from tests.server.waiting import until
 
 QUESTIONS = ["How are you today?", "Tell me about the ocean", "What is 2 + 3?"]
 TOKENS = 24

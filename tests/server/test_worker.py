@@ -17,8 +17,8 @@ from tests.server.trained import (
     assert_as_alone,
     chat,
     examples,
-    until,
 )
+from tests.server.waiting import until
 from tests.serving.served import Asked
 from tests.tiny_text import tiny_llama
 

@@ -2,8 +2,6 @@
 
 import io
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from reftune.serving.engine import Engine
 from reftune.serving.settings import EngineSettings
 from reftune.training import train
 from tests.server.filled import job_fields
+from tests.server.waiting import until
 from tests.tiny_text import byte_level, tiny_llama
 
 TOKENIZER = byte_level(chat=True)
@@ -41,14 +40,6 @@ def chat(question: str, answer: str | None) -> dict[str, Any]:
 
 def examples(count: int, word: str = "fox") -> list[dict[str, Any]]:
     return [chat(f"What is {i} + {i}?", f"The {word} " * (i % 3 + 1)) for i in range(count)]
-
-
-def until(holds: Callable[[], Any], seconds: float = 300) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := holds()):
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.01)
-    return value
 
 
 class Desk:
