@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from pretraining.evaluate import bits_per_byte, run_fields, set_value, ship
-from pretraining.masked import CAUSAL_PHASE, LONGEST, MASK_ID, SHARE
+from pretraining.masked import LONGEST, MASK_ID, SHARE
 from pretraining.sources import ROOT, Document
 from pretraining.tokenizer import BOS, END, MASK, SPECIALS
 
@@ -146,8 +146,9 @@ def encoder_card(target: Path, held: list[Document]) -> dict[str, str]:
     return {
         "title": "A small encoder, to compare methods on",
         "opening": "RoBERTa's architecture, trained to guess masked tokens.\n",
-        "method": f"next tokens for {CAUSAL_PHASE:.0%} of the time, then masked ones "
-        f"({SHARE:.0%}, as 80 : 10 : 10); Muon for the matrices, AdamW for the rest",
+        "method": f"next tokens, then masked ones ({SHARE:.0%}, as 80 : 10 : 10), then also which "
+        "tokens and texts were changed; the weights are the mean of those before and after that; "
+        "Muon for the matrices, AdamW for the rest",
         "use": "`AutoTokenizer` and `AutoModelForSequenceClassification` or `AutoModelForMaskedLM` "
         "load the folder.\nA text is `<|bos|> A <|end|>`, a pair `<|bos|> A <|end|> B <|end|>`, as "
         "the tokenizer makes them;\n256 tokens at most.",
@@ -180,9 +181,9 @@ def decoder_card(target: Path, held: list[Document]) -> dict[str, str]:
     }
 
 
-SHIPPED: dict[str, tuple[Callable[..., None], Callable[..., dict[str, str]]]] = {
-    "encoder": (ship_encoder, encoder_card),
-    "decoder": (ship_decoder, decoder_card),
+SHIPPED: dict[str, tuple[str, Callable[..., None], Callable[..., dict[str, str]]]] = {
+    "encoder": ("run-mean", ship_encoder, encoder_card),
+    "decoder": ("run", ship_decoder, decoder_card),
 }
 
 
@@ -195,7 +196,8 @@ def hardware(arguments: dict[str, Any]) -> str:
 
 def evaluate(name: str, data: Path, target: Path, per_source: int) -> None:
     """Ship one model, measure it and write its card."""
-    run, (shipping, measuring) = data / name / "run", SHIPPED[name]
+    folder, shipping, measuring = SHIPPED[name]
+    run = data / name / folder
     shipping(run, data, target)
     with (data / name / "held.jsonl").open(encoding="utf-8") as lines:
         held: list[Document] = limited([tuple(json.loads(line)) for line in lines], per_source)

@@ -58,7 +58,8 @@ class Masked:
         shown = ids.masked_fill(chosen & (fate < 0.8), MASK_ID)
         others = torch.randint(MASK_ID + 1, model.config.vocab_size, ids.shape)
         shown = torch.where(chosen & (fate >= 0.9), others, shown)
-        return self._loss(model, shown, batch, batch["mask"], ids, chosen)
+        hidden = self.states(model, shown, batch, batch["mask"])
+        return _prediction_loss(model, hidden[chosen], ids[chosen])
 
     def causal_loss(self, model: RobertaForMaskedLM, batch: Batch) -> torch.Tensor:
         """Mean loss of every next token, which no token sees."""
@@ -68,24 +69,25 @@ class Masked:
         mask = batch["mask"].masked_fill(later, torch.finfo(torch.float32).min)
         chosen = torch.zeros_like(ids).bool()
         chosen[:, :-1] = (docs[:, 1:] == docs[:, :-1]) & (ids[:, 1:] != model.config.pad_token_id)
-        return self._loss(model, ids, batch, mask, ids.roll(-1, dims=1), chosen)
+        hidden = self.states(model, ids, batch, mask)
+        return _prediction_loss(model, hidden[chosen], ids.roll(-1, dims=1)[chosen])
 
-    def _loss(
-        self,
-        model: RobertaForMaskedLM,
-        shown: torch.Tensor,
-        batch: Batch,
-        mask: torch.Tensor,
-        wanted: torch.Tensor,
-        chosen: torch.Tensor,
+    @staticmethod
+    def states(
+        model: RobertaForMaskedLM, shown: torch.Tensor, batch: Batch, mask: torch.Tensor
     ) -> torch.Tensor:
-        hidden = model.roberta(
+        """Return the last hidden states of packed rows."""
+        return model.roberta(
             input_ids=shown,
             attention_mask=mask,
             position_ids=batch["positions"] + model.config.pad_token_id + 1,
         ).last_hidden_state
-        logits = model.lm_head(hidden[chosen])
-        return functional.cross_entropy(logits.float(), wanted[chosen])
+
+
+def _prediction_loss(
+    model: RobertaForMaskedLM, hidden: torch.Tensor, wanted: torch.Tensor
+) -> torch.Tensor:
+    return functional.cross_entropy(model.lm_head(hidden).float(), wanted)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,18 @@ from transformers import PreTrainedModel
 
 from pretraining.batches import make_batch
 from pretraining.causal import Causal
+from pretraining.detection import Detection
 from pretraining.masked import Masked
 from pretraining.muon import Muon
 
 LOG = logging.getLogger("pretraining.train")
 CHECKPOINT = "checkpoint.pt"
 BUILD = Path(__file__).resolve().parent.parent / "build" / "pretraining"
-OBJECTIVES = {"causal": Causal, "masked": Masked}
+OBJECTIVES: dict[str, Callable[[np.ndarray, int], Causal | Masked]] = {
+    "causal": lambda rows, seed: Causal(),
+    "masked": lambda rows, seed: Masked(),
+    "detection": Detection,
+}
 
 
 def make_optimizers(
@@ -57,7 +63,7 @@ class Run:
         self.rows, self.weights, self.docs = data["rows"], data["weights"], data["docs"]
         torch.manual_seed(args.seed)
         vocab = int(data["vocab"])
-        self.objective = OBJECTIVES[args.objective]()
+        self.objective = OBJECTIVES[args.objective](self.rows, args.seed)
         self.model = self.objective.build(vocab, args.hidden, args.layers, args.heads, args.ff)
         self.optimizers = make_optimizers(self.model, args)
         self.step, self.seconds, self.tokens = 0, 0.0, 0
@@ -65,10 +71,14 @@ class Run:
             self.load()
 
     def load(self) -> None:
-        """Take up a checkpoint."""
+        """Take up a checkpoint, also one of an objective without the head that this one adds."""
         state = torch.load(self.folder / CHECKPOINT, weights_only=False)
-        self.model.load_state_dict(state["model"])
+        own = {n: p for n, p in self.model.state_dict().items() if n.startswith("detector.")}
+        self.model.load_state_dict(own | state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            # Such a head's parameters are the last ones, and begin without averages.
+            count = len(optimizer.param_groups[0]["params"])
+            saved["param_groups"][0]["params"] = list(range(count))
             optimizer.load_state_dict(saved)
         self.step, self.seconds, self.tokens = state["step"], state["seconds"], state["tokens"]
         torch.set_rng_state(state["random"])
