@@ -129,13 +129,15 @@ def validation_of(result: dict[str, Any]) -> float:
 
 
 def cells() -> Iterator[Cell]:
-    """Yield the cells of the table, task after task."""
+    """Yield the cells of the table, method after method, so that a part of them is of all tasks."""
     for studied in TASKS:
-        for compared in METHODS[studied.model]:
-            if compared.only in ("", studied.model):
-                yield Cell(studied, compared)
         if studied.form in OPEN:
             yield Cell(studied, UNTRAINED)
+    for encoders, decoders in zip(METHODS["encoder"], METHODS["decoder"], strict=True):
+        for studied in TASKS:
+            compared = encoders if studied.model == "encoder" else decoders
+            if compared.only in ("", studied.model):
+                yield Cell(studied, compared)
 
 
 def slug(name: str) -> str:
