@@ -13,6 +13,7 @@ from comparison.open_tasks import OPEN, register
 from comparison.rows import unlike, words
 from comparison.rubric import failures
 from comparison.settings import SEEDS, UNTRAINED
+from comparison.settings import TASKS as STUDIED
 from reftune.tasks import TASKS
 from tests.tiny_text import byte_level, tiny_llama
 
@@ -229,5 +230,13 @@ def test_the_tasks_are_added_once_and_every_decoder_method_is_compared_on_them()
     assert set(OPEN) < set(TASKS)
     for form in OPEN:
         names = [c.compared.name for c in cells() if c.studied.form == form]
-        assert names[-1] == UNTRAINED.name
+        assert names[0] == UNTRAINED.name
         assert {"LoReFT", "LoRA", "full finetuning"} < set(names)
+
+
+def test_a_comparison_that_is_stopped_early_has_the_first_methods_on_every_task():
+    order = list(cells())
+    trained = [cell for cell in order if cell.compared is not UNTRAINED]
+    assert {cell.studied.name for cell in trained[: len(STUDIED)]} == {one.name for one in STUDIED}
+    assert {cell.compared.name for cell in trained[: len(STUDIED)]} == {"LoReFT"}
+    assert len(order) == len({cell.folder(Path()) for cell in order})
