@@ -9,6 +9,7 @@ import logging
 import os
 import traceback
 import warnings
+from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -17,29 +18,30 @@ import torch
 import transformers
 
 from comparison.ablations import Variant, variants
-from comparison.cells import Cell, cells
+from comparison.cells import Cell, cells, slug
 from comparison.page import write_page
 from comparison.results import WHY_NOT
+from comparison.settings import METHODS, SEEDS, TASKS
 
 LOG = logging.getLogger("comparison")
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_part(part: Cell | Variant, base_models: Path, assets: Path, out: Path) -> str:
+def run_part(part: Cell | Variant, args: argparse.Namespace) -> str:
     """Run a part of the comparison on one core, and return what to say of it."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    reason = part.why_not(base_models)
+    reason = part.why_not(args.base_models)
     if reason is not None:
         # That a method does not fit is a result too: it stands on the page.
-        folder = part.folder(out)
+        folder = part.folder(args.out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / WHY_NOT).write_text(reason + "\n", encoding="utf-8")
         return reason
     try:
-        part.run(base_models, assets, out)
+        part.run(args.base_models, args.assets, args.out, args.seeds)
     except Exception:  # the others are run all the same
         return traceback.format_exc()
     return "done"
@@ -50,13 +52,39 @@ def run_all(args: argparse.Namespace) -> None:
 
     An interrupt ends the processes after their current step.
     """
-    wanted = args.tasks.split(",") if args.tasks else None
-    run = partial(run_part, base_models=args.base_models, assets=args.assets, out=args.out)
+    run = partial(run_part, args=args)
     with Pool(args.processes) as pool:
         for found in (cells(), variants()):
-            parts = [p for p in found if wanted is None or p.studied.task in wanted]
+            parts = [part for part in found if is_wanted(part, args)]
             for part, said in zip(parts, pool.imap(run, parts), strict=True):
                 LOG.info("%s: %s", part.folder(Path()), said)
+
+
+def is_wanted(part: Cell | Variant, args: argparse.Namespace) -> bool:
+    """Whether the command line asks for a part; methods named leave the ablations out."""
+    if args.tasks and part.studied.task not in args.tasks:
+        return False
+    return not args.methods or (isinstance(part, Cell) and slug(part.compared.name) in args.methods)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read numbers with commas between."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what reads some of the names known, with commas between."""
+    names = sorted(set(known))
+
+    def read(text: str) -> list[str]:
+        given = [part.strip() for part in text.split(",")]
+        if wrong := [name for name in given if name not in names]:
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(wrong)}: expected some of {'; '.join(names)}"
+            )
+        return given
+
+    return read
 
 
 def parse() -> argparse.Namespace:
@@ -67,7 +95,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--assets", type=Path, default=assets)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "comparison")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
-    parser.add_argument("--tasks", help="some of the tasks, with commas between")
+    tasks = some_of(studied.task for studied in TASKS)
+    parser.add_argument("--tasks", type=tasks, help="some of the tasks, with commas between")
+    methods = some_of(slug(one.name) for of in METHODS.values() for one in of)
+    parser.add_argument("--methods", type=methods, help="some of the methods: loreft,lora-rank-1")
+    parser.add_argument("--seeds", type=numbers, default=SEEDS, help="others than the table's")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--page", action="store_true", help="only write the page")
     return parser.parse_args()

@@ -77,11 +77,14 @@ class Variant:
         """Return why the change does not fit the model, if so."""
         return self.cell.why_not(base_models)
 
-    def run(self, base_models: Path, assets: Path, out: Path) -> dict[str, Any]:
+    def run(
+        self, base_models: Path, assets: Path, out: Path, seeds: tuple[int, ...] = SEEDS
+    ) -> dict[str, Any]:
         """Run the seeds with LoReFT's learning rate, which is searched if it is not known yet."""
-        found = self.whole.run(base_models, assets, out)
+        found = self.whole.run(base_models, assets, out, seeds)
         data = write_sets(self.studied.task, assets, out / "data", self.studied.rows)
-        experiment = self.cell.experiment(base_models, found["experiment"]["training"]["lr"], SEEDS)
+        rate = found["experiment"]["training"]["lr"]
+        experiment = self.cell.experiment(base_models, rate, seeds)
         return run_experiment(experiment, data, self.folder(out) / FINAL)
 
 

@@ -94,13 +94,15 @@ class Cell:
             return " ".join(str(error).split())
         return None
 
-    def run(self, base_models: Path, assets: Path, out: Path) -> dict[str, Any]:
+    def run(
+        self, base_models: Path, assets: Path, out: Path, seeds: tuple[int, ...] = SEEDS
+    ) -> dict[str, Any]:
         """Search the rate, run the seeds, and return the result of these."""
         studied, folder = self.studied, self.folder(out)
         data = write_sets(studied.task, assets, out / "data", studied.rows)
         if self.is_base:
             trained = Cell(studied, METHODS[studied.model][0])
-            untrained = trained.experiment(base_models, trained.compared.rates[0], SEEDS)
+            untrained = trained.experiment(base_models, trained.compared.rates[0], seeds)
             return score_untrained(untrained, data, folder / FINAL)
         values = {}
         for rate in self.compared.rates:
@@ -110,7 +112,7 @@ class Cell:
             result = run_experiment(tried, data, folder / SEARCH / f"{rate:g}")
             values[rate] = validation_of(result)
         best = max(values, key=lambda rate: values[rate])
-        return run_experiment(self.experiment(base_models, best, SEEDS), data, folder / FINAL)
+        return run_experiment(self.experiment(base_models, best, seeds), data, folder / FINAL)
 
 
 def validation_of(result: dict[str, Any]) -> float:

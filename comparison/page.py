@@ -13,7 +13,7 @@ from comparison.markdown import table
 from comparison.open_tasks import SENTIMENT
 from comparison.results import Outcome, outcomes_of, why_not
 from comparison.scores import score_cells, score_label
-from comparison.settings import SEARCH_SEED, SEEDS, TASKS, Studied
+from comparison.settings import SEARCH_SEED, TASKS, Studied
 from reftune.report.figures import Point, score_against_parameters
 from reftune.report.naming import METRICS, bytes_shown, metric_of, shown
 
@@ -59,7 +59,12 @@ def write_page(out: Path, docs: Path) -> None:
     pictures = docs / "results"
     pictures.mkdir(parents=True, exist_ok=True)
     parts = [HEAD, _claim(found), *(_task(*one, out, pictures) for one in found.items())]
-    parts += [ablation_tables(out), _missing(found, out), _protocol(), _environment(out)]
+    parts += [
+        ablation_tables(out),
+        _missing(found, out),
+        _protocol(found),
+        _environment(found, out),
+    ]
     (docs / "RESULTS.md").write_text(
         "\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8"
     )
@@ -169,12 +174,18 @@ def _missing(found: Found, out: Path) -> str:
     return "## What is missing\n\n" + "\n\n".join(parts) if parts else ""
 
 
-def _protocol() -> str:
+def _seeds(found: Found) -> tuple[int, ...]:
+    """Return the seeds of all that was trained."""
+    outcomes = chain.from_iterable(of for by in found.values() for of in by.values())
+    return tuple(sorted({seed for one in outcomes if one.rate for seed in one.seeds}))
+
+
+def _protocol(found: Found) -> str:
     rates = max(len(cell.compared.rates) for cell in cells())
-    return PROTOCOL.format(rates=rates, seeds=len(SEEDS))
+    return PROTOCOL.format(rates=rates, seeds=len(_seeds(found)))
 
 
-def _environment(out: Path) -> str:
+def _environment(found: Found, out: Path) -> str:
     """Tell machine and versions, as the result files have them."""
     files = sorted(out.glob("*/*/final/result.json"))
     said = {json.dumps(json.loads(f.read_text(encoding="utf-8"))["environment"]) for f in files}
@@ -182,5 +193,5 @@ def _environment(out: Path) -> str:
         ", ".join(f"{name} {value}" for name, value in json.loads(one).items())
         for one in sorted(said)
     ]
-    seeds = ", ".join(map(str, SEEDS))
+    seeds = ", ".join(map(str, _seeds(found)))
     return f"Seeds: search {SEARCH_SEED}, table {seeds}. {'; '.join(lines)}\n"

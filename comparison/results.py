@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.cells import FINAL, Cell, cells
-from comparison.settings import SEEDS, Studied
+from comparison.settings import Studied
 from reftune.report.estimates import Estimate, estimate
 
 RESULT, WHY_NOT = "result.json", "why_not.txt"
@@ -19,6 +19,7 @@ class Outcome:
 
     Attributes:
         cell: which.
+        seeds: that it was run with.
         scores: of the seeds, in their order; one of a base model, which needs no seed.
         estimate: mean, deviation and interval of them.
         metric: what was measured.
@@ -30,6 +31,7 @@ class Outcome:
     """
 
     cell: Cell
+    seeds: tuple[int, ...]
     scores: tuple[float, ...]
     estimate: Estimate
     metric: str
@@ -52,6 +54,7 @@ def read_outcomes(cell: Cell, folder: Path) -> list[Outcome]:
     rate = result["experiment"]["training"].get("lr")
     rates = cell.compared.rates
     costs = {
+        "seeds": tuple(seed["seed"] for seed in seeds),
         "parameters": seeds[0]["trainable"],
         "seconds": statistics.fmean(s["train_seconds"] for s in seeds) if rates else None,
         "memory_bytes": max(s["memory_bytes"] for s in seeds) if rates else None,
@@ -61,7 +64,8 @@ def read_outcomes(cell: Cell, folder: Path) -> list[Outcome]:
     outcomes = []
     for name, score in seeds[0]["scores"].items():
         scores = tuple(seed["scores"][name]["value"] for seed in seeds)
-        outcomes.append(Outcome(cell, scores, estimate(scores), score["metric"], **costs))
+        kinds = {"estimate": estimate(scores), "metric": score["metric"]}
+        outcomes.append(Outcome(cell, scores=scores, **kinds, **costs))
     return outcomes
 
 
@@ -83,7 +87,7 @@ def outcomes_of(studied: Studied, out: Path) -> dict[str, list[Outcome]]:
 
 def differences(one: Outcome, other: Outcome) -> Estimate:
     """Return the mean difference of two methods, seed by seed: they share data and order."""
-    assert len(one.scores) == len(other.scores) == len(SEEDS)
+    assert one.seeds == other.seeds
     return estimate([a - b for a, b in zip(one.scores, other.scores, strict=True)])
 
 

@@ -212,10 +212,9 @@ def test_the_base_model_is_scored_without_a_training(small):
     assert answers.stat().st_mtime_ns == written
 
 
-def test_a_task_with_two_scores_is_run_once_per_rate_and_seed(small, monkeypatch):
+def test_a_task_with_two_scores_is_run_once_per_rate_and_seed(small):
     cell = open_cell("alpaca", "LoReFT, rank 1")
-    monkeypatch.setattr("comparison.cells.SEEDS", SEEDS[:1])
-    result = cell.run(small, small, small / "out")
+    result = cell.run(small, small, small / "out", SEEDS[:1])
     assert [seed["seed"] for seed in result["seeds"]] == list(SEEDS[:1])
     folder, losses = cell.folder(small / "out"), {}
     for rate in cell.compared.rates:
