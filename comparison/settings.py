@@ -103,9 +103,9 @@ LETTER = {"max_new_tokens": 10}  # "the correct answer is answer2" is shorter
 
 TASKS = (
     Studied("SST-2", "encoder", "sst2", 1000, form="sst2"),
-    Studied("CoLA", "encoder", "cola", 1500, form="cola"),
+    Studied("CoLA", "encoder", "cola", 4000, form="cola"),
     Studied("MRPC", "encoder", "mrpc", 1000, form="mrpc"),
-    Studied("RTE", "encoder", "rte", 1000, form="rte"),
+    Studied("RTE", "encoder", "rte", 500, form="rte"),
     Studied("STS-B", "encoder", "stsb", 1000, form="stsb"),
     Studied("IMDB", "encoder", "imdb", 500),
     Studied("TweetEval emoji", "encoder", "emoji", 1500),
