@@ -18,46 +18,52 @@ import torch
 import transformers
 
 from comparison.ablations import Variant, variants
-from comparison.cells import Cell, cells, slug
+from comparison.cells import Cell, Places, cells, slug
 from comparison.page import write_page
-from comparison.results import WHY_NOT
-from comparison.settings import METHODS, SEEDS, TASKS
+from comparison.records import write_reason
+from comparison.settings import FIRST, METHODS, SEEDS, TASKS
 
 LOG = logging.getLogger("comparison")
 ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "comparison" / "measured"
 
 
 def run_part(part: Cell | Variant, args: argparse.Namespace) -> str:
     """Run a part of the comparison on one core, and return what to say of it."""
     torch.set_num_threads(1)
+    # Gradients of padded tokens are tiny numbers; with zeros instead a step takes half the time.
+    torch.set_flush_denormal(True)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    places = Places(args.base_models, args.assets, args.out, args.records)
     reason = part.why_not(args.base_models)
     if reason is not None:
-        # That a method does not fit is a result too: it stands on the page.
-        folder = part.folder(args.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / WHY_NOT).write_text(reason + "\n", encoding="utf-8")
+        write_reason(part.file(args.records), reason)
         return reason
     try:
-        part.run(args.base_models, args.assets, args.out, args.seeds)
+        part.run(places, args.seeds)
     except Exception:  # the others are run all the same
         return traceback.format_exc()
     return "done"
 
 
 def run_all(args: argparse.Namespace) -> None:
-    """Run the parts that are wanted, in several processes: the table, then the ablations.
+    """Run the parts that are wanted, in several processes.
 
     An interrupt ends the processes after their current step.
     """
     run = partial(run_part, args=args)
+    parts = [part for part in in_order() if is_wanted(part, args)]
     with Pool(args.processes) as pool:
-        for found in (cells(), variants()):
-            parts = [part for part in found if is_wanted(part, args)]
-            for part, said in zip(parts, pool.imap(run, parts), strict=True):
-                LOG.info("%s: %s", part.folder(Path()), said)
+        for part, said in zip(parts, pool.imap(run, parts), strict=True):
+            LOG.info("%s: %s", part.file(Path()), said)
+
+
+def in_order() -> list[Cell | Variant]:
+    """Return all parts: what is studied first, with its ablations, then the rest."""
+    parts: list[Cell | Variant] = [*cells(), *variants()]
+    return sorted(parts, key=lambda part: part.studied.name not in FIRST)
 
 
 def is_wanted(part: Cell | Variant, args: argparse.Namespace) -> bool:
@@ -94,6 +100,7 @@ def parse() -> argparse.Namespace:
     assets = Path(os.environ.get("REFTUNE_ASSETS", ROOT / ".." / "shared"))
     parser.add_argument("--assets", type=Path, default=assets)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "comparison")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="what came of it, kept")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     tasks = some_of(studied.task for studied in TASKS)
     parser.add_argument("--tasks", type=tasks, help="some of the tasks, with commas between")
@@ -102,7 +109,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=numbers, default=SEEDS, help="others than the table's")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--page", action="store_true", help="only write the page")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.seeds != SEEDS and args.records == RECORDS:
+        parser.error("--seeds: expected --records of another folder, where the table's are kept")
+    return args
 
 
 if __name__ == "__main__":
@@ -113,4 +123,4 @@ if __name__ == "__main__":
             run_all(arguments)
         except KeyboardInterrupt:
             raise SystemExit("stopped; the same command goes on") from None
-    write_page(arguments.out, arguments.docs)
+    write_page(arguments.records, arguments.docs)

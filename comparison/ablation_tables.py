@@ -18,16 +18,16 @@ rate, which the others take over: one that needs another rate is judged too low.
 """
 
 
-def ablation_tables(out: Path) -> str:
+def ablation_tables(records: Path) -> str:
     """Return a table per question, with a column per task; nothing if there is no result."""
     tasks = [studied for studied in TASKS if studied.name in ABLATED]
     parts = []
     for question, changes in CHANGES.items():
         found = {
-            (studied.name, name): next(iter(read_outcomes(variant.cell, variant.folder(out))), None)
+            (studied.name, name): next(iter(read_outcomes(one.cell, one.file(records))), None)
             for studied in tasks
             for name in changes
-            for variant in [Variant(studied, question, name)]
+            for one in [Variant(studied, question, name)]
         }
         first = next(iter(changes))
         done = [

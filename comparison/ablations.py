@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from comparison.cells import FINAL, Cell, slug
-from comparison.data import write_sets
+from comparison.cells import FINAL, Cell, Places, slug
+from comparison.records import is_of, read_record, write_record
 from comparison.settings import METHODS, SEEDS, TASKS, Studied
+from reftune.experiments.inputs import read_inputs, settings_of
 from reftune.experiments.running import run_experiment
 
 # By the question that they answer; the first of each is LoReFT as it stands in the table.
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
-    "rank": {str(rank): {"r": rank} for rank in (4, 1, 2, 8, 16, 32)},
+    "rank": {str(rank): {"r": rank} for rank in (4, 1, 2, 16)},
     "layers": {
         "all": {},
         "first": {"layers": [0]},
@@ -26,7 +27,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "positions": {
         "f3+l3": {},
-        **{given: {"positions": given} for given in ("f1", "f3", "l1", "f1+l1", "f7+l7", "all")},
+        **{given: {"positions": given} for given in ("f1", "f3", "l3", "f7+l7", "all")},
     },
     "first and last": {"tied": {}, "untied": {"tied": False}},
     "formula": {
@@ -68,24 +69,30 @@ class Variant:
         return Cell(self.studied, replace(compared, name=self.name, options=options))
 
     def folder(self, out: Path) -> Path:
-        if not CHANGES[self.question][self.name]:
-            return self.whole.folder(out)
         names = (self.studied.name, self.question, self.name)
         return out.joinpath("ablations", *map(slug, names))
+
+    def file(self, records: Path) -> Path:
+        if not CHANGES[self.question][self.name]:
+            return self.whole.file(records)
+        return self.folder(records).with_suffix(".json")
 
     def why_not(self, base_models: Path) -> str | None:
         """Return why the change does not fit the model, if so."""
         return self.cell.why_not(base_models)
 
-    def run(
-        self, base_models: Path, assets: Path, out: Path, seeds: tuple[int, ...] = SEEDS
-    ) -> dict[str, Any]:
+    def run(self, places: Places, seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
         """Run the seeds with LoReFT's learning rate, which is searched if it is not known yet."""
-        found = self.whole.run(base_models, assets, out, seeds)
-        data = write_sets(self.studied.task, assets, out / "data", self.studied.rows)
-        rate = found["experiment"]["training"]["lr"]
-        experiment = self.cell.experiment(base_models, rate, seeds)
-        return run_experiment(experiment, data, self.folder(out) / FINAL)
+        rate = self.whole.run(places, seeds)["experiment"]["training"]["lr"]
+        data, file = self.whole.sets(places), self.file(places.records)
+        experiment = self.cell.experiment(places.base_models, rate, seeds)
+        settings = settings_of(experiment, read_inputs(experiment, data), None, None)
+        known = read_record(file)
+        if known is not None and is_of(known, settings):
+            return known
+        result = run_experiment(experiment, data, self.folder(places.out) / FINAL)
+        write_record(file, result, places.base_models / self.studied.model)
+        return read_record(file) or {}
 
 
 def variants() -> Iterator[Variant]:

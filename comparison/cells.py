@@ -1,7 +1,8 @@
 """One cell of the table: a method on a task, its learning rate searched, then run over seeds.
 
-Everything lies in `OUT/TASK/METHOD`: `search/RATE` and `final` are folders of
-`reftune.experiments`, so an interrupted cell goes on where it stopped.
+Its trainings lie in `OUT/TASK/METHOD`: `search/RATE` and `final` are folders of
+`reftune.experiments`, so an interrupted cell goes on where it stopped. What came of it is
+`RECORDS/TASK/METHOD.json`; a cell that has one is not run again.
 """
 
 import math
@@ -19,8 +20,10 @@ from transformers import (
 
 from comparison.data import write_sets
 from comparison.open_tasks import OPEN, register
+from comparison.records import is_of, read_record, write_record
 from comparison.settings import (
     BATCH,
+    FIRST,
     METHODS,
     NONE,
     SEARCH_SEED,
@@ -30,12 +33,30 @@ from comparison.settings import (
     Compared,
     Studied,
 )
-from comparison.untrained import score_untrained
+from comparison.untrained import score_untrained, untrained_settings
 from reftune.experiments.experiment import Experiment
+from reftune.experiments.inputs import read_inputs, settings_of
 from reftune.experiments.methods import method_of
 from reftune.experiments.running import run_experiment
 
 SEARCH, FINAL = "search", "final"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where everything is.
+
+    Attributes:
+        base_models: folder of the base models.
+        assets: of the real sets.
+        out: of trainings; it may be removed at any time.
+        records: of what came of them, which are kept.
+    """
+
+    base_models: Path
+    assets: Path
+    out: Path
+    records: Path
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,9 @@ class Cell:
     def folder(self, out: Path) -> Path:
         return out / slug(self.studied.name) / slug(self.compared.name)
 
+    def file(self, records: Path) -> Path:
+        return records / slug(self.studied.name) / f"{slug(self.compared.name)}.json"
+
     def experiment(self, base_models: Path, rate: float, seeds: tuple[int, ...]) -> Experiment:
         """Return what is run with a learning rate, scored on the test set."""
         register()
@@ -69,7 +93,6 @@ class Cell:
                 "lr": rate,
                 "batch_size": BATCH,
                 "max_length": studied.length,
-                "bf16": True,
                 "group_by_length": True,
                 "save_steps": 0,
             },
@@ -94,25 +117,53 @@ class Cell:
             return " ".join(str(error).split())
         return None
 
-    def run(
-        self, base_models: Path, assets: Path, out: Path, seeds: tuple[int, ...] = SEEDS
-    ) -> dict[str, Any]:
-        """Search the rate, run the seeds, and return the result of these."""
-        studied, folder = self.studied, self.folder(out)
-        data = write_sets(studied.task, assets, out / "data", studied.rows)
+    def run(self, places: Places, seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
+        """Search the rate, run the seeds, record the result of these and return it."""
+        file, data = self.file(places.records), self.sets(places)
+        known = read_record(file)
+        if known is not None and is_of(known, self._settings(places, data, known, seeds)):
+            return known
+        folder, values = self.folder(places.out), self._search(places, data)
+        model = places.base_models / self.studied.model
         if self.is_base:
-            trained = Cell(studied, METHODS[studied.model][0])
-            untrained = trained.experiment(base_models, trained.compared.rates[0], seeds)
-            return score_untrained(untrained, data, folder / FINAL)
+            result = score_untrained(self._trained(places, seeds), data, folder / FINAL)
+        else:
+            best = max(values, key=lambda rate: values[rate])
+            experiment = self.experiment(places.base_models, best, seeds)
+            result = run_experiment(experiment, data, folder / FINAL)
+        search = {f"{rate:g}": value for rate, value in values.items()}
+        write_record(file, result, model, search)
+        return read_record(file) or {}
+
+    def sets(self, places: Places) -> Path:
+        """Return the folder of the task's sets, which are written if they are not there."""
+        studied = self.studied
+        return write_sets(studied.task, places.assets, places.out / "data", studied.rows)
+
+    def _search(self, places: Places, data: Path) -> dict[float, float]:
         values = {}
         for rate in self.compared.rates:
-            tried = self.experiment(base_models, rate, (SEARCH_SEED,))
-            if studied.model == "decoder":
+            tried = self.experiment(places.base_models, rate, (SEARCH_SEED,))
+            if self.studied.model == "decoder":
                 tried = replace(tried, tests=("validation",))
-            result = run_experiment(tried, data, folder / SEARCH / f"{rate:g}")
+            result = run_experiment(tried, data, self.folder(places.out) / SEARCH / f"{rate:g}")
             values[rate] = validation_of(result)
-        best = max(values, key=lambda rate: values[rate])
-        return run_experiment(self.experiment(base_models, best, seeds), data, folder / FINAL)
+        return values
+
+    def _trained(self, places: Places, seeds: tuple[int, ...]) -> Experiment:
+        """Return an experiment of the task that trains something."""
+        cell = Cell(self.studied, METHODS[self.studied.model][0])
+        return cell.experiment(places.base_models, cell.compared.rates[0], seeds)
+
+    def _settings(
+        self, places: Places, data: Path, known: dict[str, Any], seeds: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Return the settings of today, with the learning rate of a record."""
+        if self.is_base:
+            return untrained_settings(self._trained(places, seeds), data)
+        rate = known["experiment"]["training"]["lr"]
+        experiment = self.experiment(places.base_models, rate, seeds)
+        return settings_of(experiment, read_inputs(experiment, data), None, None)
 
 
 def validation_of(result: dict[str, Any]) -> float:
@@ -131,15 +182,20 @@ def validation_of(result: dict[str, Any]) -> float:
 
 
 def cells() -> Iterator[Cell]:
-    """Yield the cells of the table, method after method, so that a part of them is of all tasks."""
-    for studied in TASKS:
-        if studied.form in OPEN:
-            yield Cell(studied, UNTRAINED)
-    for encoders, decoders in zip(METHODS["encoder"], METHODS["decoder"], strict=True):
-        for studied in TASKS:
-            compared = encoders if studied.model == "encoder" else decoders
-            if compared.only in ("", studied.model):
-                yield Cell(studied, compared)
+    """Yield the cells of the table: the first tasks whole, then the others method after method.
+
+    So a part of them is of all methods on some tasks, and of some methods on all tasks.
+    """
+    for tasks in (
+        [one for one in TASKS if one.name in FIRST],
+        [one for one in TASKS if one.name not in FIRST],
+    ):
+        yield from (Cell(studied, UNTRAINED) for studied in tasks if studied.form in OPEN)
+        for encoders, decoders in zip(METHODS["encoder"], METHODS["decoder"], strict=True):
+            for studied in tasks:
+                compared = encoders if studied.model == "encoder" else decoders
+                if compared.only in ("", studied.model):
+                    yield Cell(studied, compared)
 
 
 def slug(name: str) -> str:

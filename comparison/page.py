@@ -11,7 +11,8 @@ from comparison.claim import verdicts
 from comparison.judge import Judge
 from comparison.markdown import table
 from comparison.open_tasks import SENTIMENT
-from comparison.results import Outcome, outcomes_of, why_not
+from comparison.records import read_record, why_not
+from comparison.results import Outcome, outcomes_of
 from comparison.scores import score_cells, score_label
 from comparison.settings import SEARCH_SEED, TASKS, Studied
 from reftune.report.figures import Point, score_against_parameters
@@ -38,32 +39,32 @@ with one seed, and the best by validation is run with {seeds} other seeds. Score
 these, ± the standard deviation; the brackets hold the 95 % interval of the mean (Student's t).
 GLUE's test sets have no labels, so half of each validation set chooses the epoch and the other half
 is scored, another half for each seed; the half that the search went by overlaps with these, for all
-methods alike. "Trained" leaves out the classification head, a linear layer
-with one hidden layer upon the first token, which every method trains. "Memory" is what a training
-step needs beyond the frozen model's weights; "seconds" are of one training on one core of a shared
-machine. A rate with * is the lowest or the highest that was tried: a better one may lie outside.
-Where a task has a loss, the search goes by it. The base model is scored once, as it is.
+methods alike. "Trained" leaves out the classification head, a linear layer with one hidden layer
+upon the first token, which every method trains. "Memory" is what a training step needs beyond the
+frozen model's weights; "seconds" are what one training takes of a processor. A rate with * is the
+lowest or the highest that was tried: a better one may lie outside. Where a task has a loss, the
+search goes by it. The base model is scored once, as it is. Everything is computed in float32.
 """
 
 
-def write_page(out: Path, docs: Path) -> None:
-    """Write the page and its pictures from the result files below `out`.
+def write_page(records: Path, docs: Path) -> None:
+    """Write the page and its pictures from the records.
 
     Raises:
         ValueError: there is no finished cell.
     """
-    found = {studied: outcomes_of(studied, out) for studied in TASKS}
+    found = {studied: outcomes_of(studied, records) for studied in TASKS}
     found = {studied: by_metric for studied, by_metric in found.items() if by_metric}
     if not found:
-        raise ValueError(f'"{out}" has no finished cell; run `python -m comparison` first')
+        raise ValueError(f'"{records}" has no finished cell; run `python -m comparison` first')
     pictures = docs / "results"
     pictures.mkdir(parents=True, exist_ok=True)
-    parts = [HEAD, _claim(found), *(_task(*one, out, pictures) for one in found.items())]
+    parts = [HEAD, _claim(found), *(_task(*one, pictures) for one in found.items())]
     parts += [
-        ablation_tables(out),
-        _missing(found, out),
+        ablation_tables(records),
+        _missing(found, records),
         _protocol(found),
-        _environment(found, out),
+        _environment(found, records),
     ]
     (docs / "RESULTS.md").write_text(
         "\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8"
@@ -84,9 +85,7 @@ def _claim(found: Found) -> str:
     )
 
 
-def _task(
-    studied: Studied, by_metric: Mapping[str, Sequence[Outcome]], out: Path, pictures: Path
-) -> str:
+def _task(studied: Studied, by_metric: Mapping[str, Sequence[Outcome]], pictures: Path) -> str:
     """Return the section of a task: a table with columns for each score, a picture of each."""
     scores = [score_cells(outcomes) for outcomes in by_metric.values()]
     first = next(iter(by_metric.values()))
@@ -159,12 +158,12 @@ def _mark(outcome: Outcome) -> str:
     return compared.method
 
 
-def _missing(found: Found, out: Path) -> str:
+def _missing(found: Found, records: Path) -> str:
     there = [one.cell for by in found.values() for of in by.values() for one in of]
     reasons: dict[tuple[str, str], list[str]] = {}
     for cell in cells():
         if cell.studied in found and cell not in there:
-            reason = why_not(cell, out) or "has not been run"
+            reason = why_not(cell.file(records)) or "has not been run"
             reasons.setdefault((cell.compared.name, reason), []).append(cell.studied.name)
     rows = [(method, ", ".join(tasks), reason) for (method, reason), tasks in reasons.items()]
     parts = [table(["method", "tasks", "why"], rows)] if rows else []
@@ -185,10 +184,10 @@ def _protocol(found: Found) -> str:
     return PROTOCOL.format(rates=rates, seeds=len(_seeds(found)))
 
 
-def _environment(found: Found, out: Path) -> str:
+def _environment(found: Found, records: Path) -> str:
     """Tell machine and versions, as the result files have them."""
-    files = sorted(out.glob("*/*/final/result.json"))
-    said = {json.dumps(json.loads(f.read_text(encoding="utf-8"))["environment"]) for f in files}
+    read = [read_record(file) for file in sorted(records.rglob("*.json"))]
+    said = {json.dumps(one["environment"]) for one in read if one is not None}
     lines = [
         ", ".join(f"{name} {value}" for name, value in json.loads(one).items())
         for one in sorted(said)

@@ -1,16 +1,13 @@
 """What the cells of the table came to, read from their files."""
 
-import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from comparison.cells import FINAL, Cell, cells
+from comparison.cells import Cell, cells
+from comparison.records import read_record
 from comparison.settings import Studied
 from reftune.report.estimates import Estimate, estimate
-
-RESULT, WHY_NOT = "result.json", "why_not.txt"
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Outcome:
         estimate: mean, deviation and interval of them.
         metric: what was measured.
         parameters: how many numbers are trained, a head left out.
-        seconds: of a training, the mean over seeds; `None` if nothing is trained.
+        seconds: of a processor for a training, the mean over seeds; `None` if nothing is trained.
         memory_bytes: beyond the model's weights, the most over seeds; `None` likewise.
         rate: the learning rate that the search chose; `None` likewise.
         at_edge: whether a rate beyond those that were tried may be better.
@@ -42,12 +39,12 @@ class Outcome:
     at_edge: bool
 
 
-def read_outcomes(cell: Cell, folder: Path) -> list[Outcome]:
-    """Return what a cell in a folder came to, one outcome for each score that its task has.
+def read_outcomes(cell: Cell, file: Path) -> list[Outcome]:
+    """Return what a cell came to by its record, one outcome for each score that its task has.
 
     There is none if it has not been run to its end.
     """
-    result = _read(folder / FINAL / RESULT)
+    result = read_record(file)
     if result is None:
         return []
     seeds = result["seeds"]
@@ -56,7 +53,7 @@ def read_outcomes(cell: Cell, folder: Path) -> list[Outcome]:
     costs = {
         "seeds": tuple(seed["seed"] for seed in seeds),
         "parameters": seeds[0]["trainable"],
-        "seconds": statistics.fmean(s["train_seconds"] for s in seeds) if rates else None,
+        "seconds": statistics.fmean(s["processor_seconds"] for s in seeds) if rates else None,
         "memory_bytes": max(s["memory_bytes"] for s in seeds) if rates else None,
         "rate": rate,
         "at_edge": bool(rates) and rate in (min(rates), max(rates)),
@@ -69,18 +66,12 @@ def read_outcomes(cell: Cell, folder: Path) -> list[Outcome]:
     return outcomes
 
 
-def why_not(cell: Cell, out: Path) -> str | None:
-    """Return why a cell cannot be run, if so."""
-    file = cell.folder(out) / WHY_NOT
-    return file.read_text(encoding="utf-8").strip() if file.exists() else None
-
-
-def outcomes_of(studied: Studied, out: Path) -> dict[str, list[Outcome]]:
+def outcomes_of(studied: Studied, records: Path) -> dict[str, list[Outcome]]:
     """Return the finished cells of a task by metric, those that train less first."""
     found: dict[str, list[Outcome]] = {}
     for cell in cells():
         if cell.studied == studied:
-            for one in read_outcomes(cell, cell.folder(out)):
+            for one in read_outcomes(cell, cell.file(records)):
                 found.setdefault(one.metric, []).append(one)
     return {name: sorted(of, key=lambda one: one.parameters) for name, of in found.items()}
 
@@ -89,7 +80,3 @@ def differences(one: Outcome, other: Outcome) -> Estimate:
     """Return the mean difference of two methods, seed by seed: they share data and order."""
     assert one.seeds == other.seeds
     return estimate([a - b for a, b in zip(one.scores, other.scores, strict=True)])
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None

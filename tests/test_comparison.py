@@ -1,18 +1,23 @@
 """The comparison of methods: what it runs has a meaning, and its page says what the files say."""
 
 import json
+import re
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from comparison.ablations import variants
-from comparison.cells import FINAL, SEARCH, Cell, cells
+from comparison.__main__ import RECORDS, in_order
+from comparison.ablations import Variant, variants
+from comparison.cells import FINAL, SEARCH, Cell, Places, cells
 from comparison.claim import verdict
 from comparison.data import MAKERS
 from comparison.judge import Judge
 from comparison.page import write_page
-from comparison.settings import SEEDS, TASKS
+from comparison.records import read_record, weights_digest, write_reason
+from comparison.settings import FIRST, SEARCH_SEED, SEEDS, TASKS
+from reftune.experiments.inputs import read_inputs, settings_of
 from reftune.experiments.methods import method_of
 from reftune.tasks import TASKS as REGISTERED
 
@@ -32,13 +37,13 @@ def named(task: str, method: str) -> Cell:
     return cell
 
 
-def write_result(folder: Path, rate: float, parameters: int, values: list[float]) -> None:
-    """Write what `reftune.experiments` writes, as far as the page reads it."""
+def write_result(file: Path, rate: float, parameters: int, values: list[float]) -> None:
+    """Write a record as far as the page reads it."""
     seeds = [
         {
             "seed": seed,
             "trainable": parameters,
-            "train_seconds": 10.0,
+            "processor_seconds": 10.0,
             "memory_bytes": 2_000_000,
             "validation": value,
             "scores": {"sst2": {"metric": "accuracy", "value": value, "total": 436}},
@@ -46,8 +51,25 @@ def write_result(folder: Path, rate: float, parameters: int, values: list[float]
         for seed, value in zip(SEEDS, values, strict=False)
     ]
     said = {"experiment": {"training": {"lr": rate}}, "environment": ENVIRONMENT, "seeds": seeds}
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text(json.dumps(said))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(said))
+
+
+ROW = {"sentence": "It is good.", "label": 1}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Places with one row of a task, and weights that nothing is done with."""
+    data = tmp_path / "data"
+    (tmp_path / "models" / "encoder").mkdir(parents=True)
+    (tmp_path / "models" / "encoder" / "model.safetensors").write_bytes(b"weights")
+    data.mkdir()
+    for split in ("train", "validation"):
+        (data / f"{split}.jsonl").write_text((json.dumps(ROW) + "\n") * 2)
+    monkeypatch.setattr("comparison.cells.write_sets", lambda *given: data)
+    weights_digest.cache_clear()
+    return Places(tmp_path / "models", tmp_path, tmp_path / "out", tmp_path / "records")
 
 
 def test_every_cell_and_variant_is_an_experiment(tmp_path):
@@ -56,8 +78,9 @@ def test_every_cell_and_variant_is_an_experiment(tmp_path):
         for rate in cell.compared.rates:
             experiment = cell.experiment(tmp_path, rate, SEEDS)
             assert method_of(experiment.method, experiment.adapter)
-    folders = [part.folder(Path()) for part in (*cells(), *variants())]
-    assert len(set(folders)) == len(folders)
+    for places in ("folder", "file"):
+        paths = [getattr(part, places)(Path()) for part in (*cells(), *variants())]
+        assert len(set(paths)) == len(paths)
     assert {studied.task for studied in TASKS} == set(MAKERS)
 
 
@@ -65,12 +88,8 @@ def test_the_page_says_what_the_files_say(tmp_path):
     scores = {"LoReFT": [0.81, 0.82, 0.80, 0.83, 0.84], "LoRA": [0.80, 0.81, 0.79, 0.82, 0.83]}
     for method, parameters in (("LoReFT", 14_364), ("LoRA", 258_048)):
         cell = named("SST-2", method)
-        write_result(
-            cell.folder(tmp_path) / FINAL, cell.compared.rates[1], parameters, scores[method]
-        )
-    other = named("SST-2", "IA³")
-    other.folder(tmp_path).mkdir(parents=True)
-    (other.folder(tmp_path) / "why_not.txt").write_text("it does not fit\n")
+        write_result(cell.file(tmp_path), cell.compared.rates[1], parameters, scores[method])
+    write_reason(named("SST-2", "IA³").file(tmp_path), "it does not fit")
     write_page(tmp_path, tmp_path / "docs")
     page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
     deviation = 100 * statistics.stdev(scores["LoReFT"])
@@ -83,15 +102,15 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert (tmp_path / "docs" / "results" / "sst-2.png").stat().st_size > 5_000
 
 
-def write_two_scores(folder: Path, parameters: int, passing: float, losses: list[float]) -> None:
-    write_result(folder, 3e-3, parameters, [passing] * len(losses))
-    said = json.loads((folder / "result.json").read_text())
+def write_two_scores(file: Path, parameters: int, passing: float, losses: list[float]) -> None:
+    write_result(file, 3e-3, parameters, [passing] * len(losses))
+    said = json.loads(file.read_text())
     for seed, loss in zip(said["seeds"], losses, strict=True):
         seed["scores"] = {
             "test": {"metric": "accuracy", "value": passing, "total": 150},
             "test loss": {"metric": "loss", "value": loss, "total": 3000},
         }
-    (folder / "result.json").write_text(json.dumps(said))
+    file.write_text(json.dumps(said))
 
 
 def test_of_a_loss_less_is_better_on_the_page(tmp_path):
@@ -101,15 +120,15 @@ def test_of_a_loss_less_is_better_on_the_page(tmp_path):
         ("LoRA", 491_520, 0.4, theirs),
         ("LoRA, rank 1", 61_440, 0.4, [loss - 0.3 for loss in ours]),
     ):
-        folder = named("Instructions", method).folder(tmp_path) / FINAL
-        write_two_scores(folder, parameters, passing, losses)
-    base = named("Instructions", "base model").folder(tmp_path) / FINAL
+        file = named("Instructions", method).file(tmp_path)
+        write_two_scores(file, parameters, passing, losses)
+    base = named("Instructions", "base model").file(tmp_path)
     write_two_scores(base, 0, 0.1, [6.0])
-    said = json.loads((base / "result.json").read_text())
+    said = json.loads(base.read_text())
     said["experiment"]["training"] = {}
-    for name in ("train_seconds", "memory_bytes"):
+    for name in ("processor_seconds", "memory_bytes"):
         del said["seeds"][0][name]
-    (base / "result.json").write_text(json.dumps(said))
+    base.write_text(json.dumps(said))
     write_page(tmp_path, tmp_path / "docs")
     page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
     heads = "answers that pass, % | interval | held-out loss, nats | interval | seconds"
@@ -129,7 +148,7 @@ def test_of_a_loss_less_is_better_on_the_page(tmp_path):
 
 def test_the_page_says_how_good_the_judge_is(tmp_path):
     cell = named("Positive reviews", "LoReFT")
-    write_result(cell.folder(tmp_path) / FINAL, 1e-3, 20_512, [0.4, 0.5, 0.4, 0.5, 0.4])
+    write_result(cell.file(tmp_path), 1e-3, 20_512, [0.4, 0.5, 0.4, 0.5, 0.4])
     write_page(tmp_path, tmp_path / "docs")
     page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
     accuracy = Judge.load().accuracy
@@ -152,20 +171,68 @@ def test_the_verdict_is_that_of_the_interval(low, high, says):
     assert verdict(low, high) == says
 
 
-def test_the_best_rate_by_validation_is_the_one_that_is_run(tmp_path, monkeypatch):
+def test_the_best_rate_by_validation_is_the_one_that_is_run_and_kept(places, monkeypatch):
     cell = named("SST-2", "LoRA")
     values = dict(zip(cell.compared.rates, (0.6, 0.9, 0.7), strict=True))
     asked = []
 
     def run(experiment, data, out):
-        asked.append((out.relative_to(cell.folder(tmp_path)).parts, experiment.seeds))
-        rate = experiment.training["lr"]
-        return {"seeds": [{"validation": values[rate]}], "rate": rate}
+        asked.append((out.relative_to(cell.folder(places.out)).parts, experiment.seeds))
+        told = settings_of(experiment, read_inputs(experiment, data), None, None)
+        return {**told, "seeds": [{"validation": values[experiment.training["lr"]]}]}
 
     monkeypatch.setattr("comparison.cells.run_experiment", run)
-    monkeypatch.setattr("comparison.cells.write_sets", lambda *given: tmp_path)
-    assert cell.run(tmp_path, tmp_path, tmp_path)["rate"] == cell.compared.rates[1]
+    record = cell.run(places)
+    assert record["experiment"]["training"]["lr"] == cell.compared.rates[1]
+    assert record["search"] == {f"{rate:g}": value for rate, value in values.items()}
     searches = [parts for parts, seeds in asked if parts[0] == SEARCH]
     assert searches == [(SEARCH, f"{rate:g}") for rate in cell.compared.rates]
     assert asked[-1] == ((FINAL,), SEEDS)
     assert not {*SEEDS} & {seed for parts, seeds in asked[:-1] for seed in seeds}
+    assert str(places.base_models) not in cell.file(places.records).read_text()
+
+    asked.clear()
+    assert cell.run(places) == record  # kept: nothing is run again
+    assert not asked
+    (places.base_models / "encoder" / "model.safetensors").write_bytes(b"other weights")
+    weights_digest.cache_clear()
+    assert cell.run(places)["model_sha256"] != record["model_sha256"]
+    assert len(asked) == 4
+    (cell.sets(places) / "train.jsonl").write_text(json.dumps(ROW) + "\n")
+    assert cell.run(places)["sha256"] != record["sha256"]
+    assert len(asked) == 8
+
+
+def test_what_is_kept_is_of_todays_settings():
+    kept = {part.file(RECORDS): part for part in in_order()}
+    written = sorted(RECORDS.rglob("*.json"))
+    assert set(written) <= set(kept)  # nothing that no part of the comparison reads
+    for file in written:
+        record, part = read_record(file), kept[file]
+        cell = part if isinstance(part, Cell) else part.cell
+        if record is None or cell.is_base:
+            continue
+        experiment, rates = record["experiment"], cell.compared.rates
+        rate = experiment["training"]["lr"]
+        today = asdict(cell.experiment(Path(), rate, SEEDS)) | {"model": cell.studied.model}
+        assert experiment == json.loads(json.dumps(today)), file
+        assert [one["seed"] for one in record["seeds"]] == list(SEEDS)
+        assert SEARCH_SEED not in SEEDS
+        if isinstance(part, Cell):
+            assert rate == float(max(record["search"], key=lambda one: record["search"][one]))
+            assert {float(one) for one in record["search"]} == set(rates)
+
+
+@pytest.mark.skipif(not any(RECORDS.rglob("*.json")), reason="nothing has been measured")
+def test_the_page_is_that_of_what_is_kept(tmp_path):
+    write_page(RECORDS, tmp_path)
+    page = (RECORDS.parent.parent / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == page
+    for picture in re.findall(r"\((results/\S+\.png)\)", page):
+        assert (RECORDS.parent.parent / "docs" / picture).exists()
+
+
+def test_some_tasks_come_whole_with_their_ablations_before_the_others():
+    names = [part.studied.name for part in in_order()]
+    assert set(names[: len([n for n in names if n in FIRST])]) == set(FIRST)
+    assert {type(part) for part in in_order() if part.studied.name == FIRST[0]} == {Cell, Variant}

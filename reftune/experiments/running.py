@@ -143,7 +143,9 @@ def _train(
     both = sum(p.numel() for p in model.parameters() if p.requires_grad)
     rows, dropped = kind.encode(base, recipe)
     best = kind.best_epoch(model, base, folder, recipe)
+    begun = time.process_time()
     fitted = fit(model, rows, kind.collate(base), folder, recipe, [best] if best else [])
+    processor = round(time.process_time() - begun, 3)
     if best is not None:
         best.restore()
     save_trained(experiment, method, model, folder / ADAPTER, kind.facts())
@@ -155,6 +157,7 @@ def _train(
         "steps": fitted.steps,
         "loss": fitted.loss,
         "train_seconds": fitted.seconds,
+        "processor_seconds": processor,
         "memory_bytes": fitted.memory_bytes,
         **kind.describe_best(best),
     }
