@@ -26,8 +26,8 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "every second": {"layers": [0, 2, 4, 6]},
     },
     "positions": {
-        "f3+l3": {},
-        **{given: {"positions": given} for given in ("f1", "f3", "l3", "f7+l7", "all")},
+        "as in the table": {},
+        **{given: {"positions": given} for given in ("f1", "l1", "f5", "l5", "f7+l7", "all")},
     },
     "first and last": {"tied": {}, "untied": {"tied": False}},
     "formula": {
@@ -45,7 +45,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "0.1 on the state": {"dropout": 0.1, "dropout_on": "state"},
     },
 }
-ABLATED = ("SST-2", "CoLA")
+ABLATED = ("Emoji answers", "SST-2")
 
 
 @dataclass(frozen=True)
