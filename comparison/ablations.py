@@ -17,7 +17,7 @@ from reftune.experiments.running import run_experiment
 
 # By the question that they answer; the first of each is LoReFT as it stands in the table.
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
-    "rank": {str(rank): {"r": rank} for rank in (4, 1, 2, 16)},
+    "rank": {"4": {}, **{str(rank): {"r": rank} for rank in (1, 2, 16)}},
     "layers": {
         "all": {},
         "first": {"layers": [0]},

@@ -11,6 +11,7 @@ from typing import Any
 
 SEARCH_SEED, SEEDS = 1000, (1, 2, 3, 4, 5)
 RATES, LOW, HIGH = (1e-3, 3e-3, 1e-2), (1e-4, 3e-4, 1e-3), (3e-3, 1e-2, 3e-2)
+STEEP = (3e-2, 1e-1, 3e-1)  # for what acts through attention alone
 EPOCHS, BATCH = 4, 16
 NONE = "none"  # the name of no method
 
@@ -85,13 +86,13 @@ METHODS: dict[str, tuple[Compared, ...]] = {
         Compared("head only", "probe", only="encoder"),
         Compared("BitFit", "bitfit", only="encoder"),
         Compared("DiReFT", "reft", loreft(4, ENDS[kind], tied=True, intervention="direft")),
-        Compared("RED", "red"),
+        Compared("RED", "red", rates=HIGH),
         Compared("adapters", "bottleneck"),
-        Compared("LN tuning", "ln-tuning"),
+        Compared("LN tuning", "ln-tuning", rates=HIGH),
         Compared("IA³", "ia3", rates=HIGH),
         Compared("DoRA", "dora", {"r": 8, "lora_alpha": 16}),
-        Compared("prompt tuning", "prompt-tuning", {"num_virtual_tokens": 10}, HIGH),
-        Compared("prefix tuning", "prefix-tuning", {"num_virtual_tokens": 10}, HIGH),
+        Compared("prompt tuning", "prompt-tuning", {"num_virtual_tokens": 10}, STEEP),
+        Compared("prefix tuning", "prefix-tuning", {"num_virtual_tokens": 10}, STEEP),
         Compared("LoReFT + LoRA", "reft+lora", {
             "reft": loreft(4, ENDS[kind], tied=True), "lora": {"r": 1, "lora_alpha": 2},
         }),
