@@ -19,6 +19,7 @@ from transformers.utils.generic import ModelOutput
 
 from reftune.adapter_losses import adapter_losses, refuse_other_losses
 from reftune.deferred_logits import Deferred, with_deferred_logits
+from reftune.divided import is_divided
 from reftune.groups import every_row
 from reftune.hooking import autocast_of
 from reftune.layer import InterventionLayer
@@ -244,4 +245,6 @@ def _is_plain(root: Any, head: nn.Module, inputs: dict[str, Any]) -> bool:
         return False
     edited = any(isinstance(module, InterventionLayer) for module in head.modules())
     compiled = head._compiled_call_impl is not None  # its graph would not call hooks
-    return root.loss_function is ForCausalLMLoss and not edited and not compiled
+    # FSDP reads all that a model gives, when the head has been put away.
+    known = root.loss_function is ForCausalLMLoss and not is_divided(root, head)
+    return known and not edited and not compiled

@@ -16,6 +16,9 @@ from typing import Any, Literal
 
 from peft import PeftModel
 from safetensors import safe_open
+from torch import Tensor
+
+from reftune.divided import is_whole
 
 Existing = Literal["refuse", "resume", "overwrite"]
 
@@ -23,9 +26,17 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 RECIPE, CHECKPOINTS = "recipe.json", "checkpoints"
 LOG_FILE, PICTURE = "training.jsonl", "loss.png"
 # A checkpoint that lacks one of these, or whose last written file is torn, was being written when
-# the training died.
-CHECKPOINT_STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+# the training died. Engines that divide a model write parts of it, under names of their own: FSDP
+# `*_fsdp_0` and `optimizer_0` or `.bin`, DeepSpeed whatever `latest` names.
+CHECKPOINT_STATE = (
+    ("optimizer.pt", "optimizer.bin", "optimizer_0", "latest"),
+    ("scheduler.pt", "latest"),
+    ("rng_state.pth", "rng_state_0.pth"),
+)
+DIVIDED_WEIGHTS = ("pytorch_model_fsdp_0", "latest")
 CHECKPOINT_LAST = "trainer_state.json"
+# How the rows of an update are shared out; only their product changes what is learned.
+SHARES = ("batch_size", "accumulation", "processes")
 
 
 def check_output(out: Path, existing: Existing) -> Path | None:
@@ -95,13 +106,14 @@ def last_checkpoint(folder: Path, weights: tuple[str, ...] = (WEIGHTS,)) -> Path
         if path.name.removeprefix("checkpoint-").isdigit()
     }
     for step in sorted(numbered, reverse=True):
-        if _is_whole(numbered[step], (*weights, *CHECKPOINT_STATE)):
+        if _is_whole(numbered[step], weights):
             return numbered[step]
     return None
 
 
-def _is_whole(checkpoint: Path, files: tuple[str, ...]) -> bool:
-    if not all((checkpoint / name).is_file() for name in files):
+def _is_whole(checkpoint: Path, weights: tuple[str, ...]) -> bool:
+    wanted = [*((name, *DIVIDED_WEIGHTS) for name in weights), *CHECKPOINT_STATE]
+    if not all(any((checkpoint / name).exists() for name in names) for names in wanted):
         return False
     try:
         json.loads((checkpoint / CHECKPOINT_LAST).read_text(encoding="utf-8"))
@@ -138,12 +150,23 @@ def compare_settings(out: Path, settings: Mapping[str, Any]) -> None:
     """
     stored = json.loads((out / RECIPE).read_text(encoding="utf-8"))
     now = json.loads(json.dumps(settings))
+    # Batches of like length are made for so many processes.
+    if not now.get("group_by_length") and _rows_per_update(stored) == _rows_per_update(now):
+        stored, now = (_without_shares(named) for named in (stored, now))
     for name in sorted({*stored, *now}):
         if stored.get(name) != now.get(name):
             raise ValueError(
                 f'cannot resume "{out}": {name} is {now.get(name)!r}, but the training there had '
                 f"{stored.get(name)!r}"
             )
+
+
+def _rows_per_update(settings: Mapping[str, Any]) -> int:
+    return math.prod(settings.get(name, 1) for name in SHARES)
+
+
+def _without_shares(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in SHARES}
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -153,11 +176,25 @@ def write_atomically(file: Path, text: str) -> None:
     os.replace(partial, file)
 
 
-def save_adapter(model: PeftModel, out: Path, adapter: str = "default") -> None:
-    """Write an adapter into ``out``, whatever its name, its config last."""
+def save_adapter(
+    model: PeftModel, out: Path, adapter: str = "default", state: dict[str, Tensor] | None = None
+) -> None:
+    """Write an adapter into ``out``, whatever its name, its config last.
+
+    Args:
+        model: that has it.
+        out: the folder.
+        adapter: its name.
+        state: its tensors, if an engine has divided the model; see `reftune.divided.gathered`.
+
+    Raises:
+        ValueError: the tensors are not whole, and no others are given.
+    """
+    if state is None:
+        _refuse_parts(model, adapter)
     partial = out / ".adapter.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(str(partial), selected_adapters=[adapter])
+    model.save_pretrained(str(partial), selected_adapters=[adapter], state_dict=state)
     # PEFT puts an adapter of another name than "default" into a folder of that name.
     files = [path for path in partial.rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: path.name == CONFIG):
@@ -165,6 +202,15 @@ def save_adapter(model: PeftModel, out: Path, adapter: str = "default") -> None:
     shutil.rmtree(partial)
     if (out / CHECKPOINTS).is_dir() and not any((out / CHECKPOINTS).iterdir()):
         (out / CHECKPOINTS).rmdir()  # made even if none were wanted
+
+
+def _refuse_parts(model: PeftModel, adapter: str) -> None:
+    for name, parameter in model.named_parameters():
+        if f".reft_edits.{adapter}." in name and not parameter.is_meta and not is_whole(parameter):
+            raise ValueError(
+                f"{name} is divided among processes: expected a state, from "
+                "reftune.divided.gathered(model)"
+            )
 
 
 def measure_adapter(out: Path) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
+from reftune import processes
 from reftune.encoding import Dropped, encode_dataset
 from reftune.output_folder import CHECKPOINTS
 from reftune.rendering import Template
@@ -26,7 +27,7 @@ class TrainingRecipe:
     Attributes:
         epochs: passes over the rows.
         lr: peak learning rate of AdamW.
-        batch_size: rows per step and device.
+        batch_size: rows per step and process.
         accumulation: batches per update of the weights.
         warmup: steps until the learning rate has risen to its peak; below 1, a share of all steps.
         schedule: how it falls after that: any name of a transformers scheduler, such as
@@ -84,7 +85,7 @@ def encode_for(
 def trainer_arguments(out: Path, recipe: TrainingRecipe, evaluate: bool) -> TrainingArguments:
     """Say to a `Trainer` what a recipe says; its checkpoints go into a folder below ``out``."""
     by_step = "steps" if recipe.eval_steps else "epoch"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out / CHECKPOINTS),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
@@ -107,10 +108,15 @@ def trainer_arguments(out: Path, recipe: TrainingRecipe, evaluate: bool) -> Trai
         eval_steps=recipe.eval_steps or None,
         label_names=["labels"],
         remove_unused_columns=False,  # the rows have no others, and the collator pads them
+        ddp_find_unused_parameters=False,  # each one has a gradient in every step
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,  # our own bar
         report_to="none",
     )
+    # Without a launcher, Trainer would run a thread on each GPU that it sees, and they would share
+    # one plan. More than one takes a launcher.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def settings_of(config: PeftConfig, encoded: Dataset, recipe: TrainingRecipe) -> dict[str, Any]:
@@ -127,7 +133,8 @@ def settings_of(config: PeftConfig, encoded: Dataset, recipe: TrainingRecipe) ->
         if name not in FREE
     }
     trained = {name: value for name, value in asdict(recipe).items() if name not in FREE}
-    return {**trained, **adapter, "rows_sha256": digest_of(encoded)}
+    shares = {"processes": processes.count()} if processes.count() > 1 else {}
+    return {**trained, **adapter, **shares, "rows_sha256": digest_of(encoded)}
 
 
 def digest_of(rows: Dataset) -> str:

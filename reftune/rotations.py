@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reftune.divided import is_whole
 from reftune.hooking import runs_backward, without_autocast
 from reftune.interventions import Rotated
 from reftune.orthonormal import orthonormal
@@ -44,7 +45,7 @@ class Rotations:
 
         FSDP and ZeRO put away the parameters of all of them, or of none.
         """
-        return all(map(_is_whole, self._edits[adapter][0].parameters()))
+        return _is_here(self._edits[adapter][0])
 
     def of(self, edits: Sequence[nn.Module]) -> Ready:
         """Return an edit that stands for a group's edits at one site, and what was prepared for it.
@@ -63,6 +64,15 @@ class Rotations:
             elif key in self._repeated and runs_backward():
                 return joined(edits), ()
         return ready
+
+    @property
+    def prepared(self) -> tuple[dict[int, Ready], set[int]]:
+        """What is ready for the running forward pass; set, it is ready again for an earlier one."""
+        return self._ready, self._repeated
+
+    @prepared.setter
+    def prepared(self, earlier: tuple[dict[int, Ready], set[int]]) -> None:
+        self._ready, self._repeated = earlier
 
     def prepare(self, groups: Collection[Names]) -> None:
         """Prepare the edits of groups of alike adapters for a forward pass."""
@@ -91,7 +101,7 @@ class Rotations:
             for edits in zip(*(self._edits[name] for name in names), strict=True):
                 edit, key = joined(edits), id(edits[0])
                 made[names][key] = edit, ()
-                if isinstance(edit, Rotated) and _is_whole(edits[0].weight):
+                if isinstance(edit, Rotated) and _is_here(edits[0]):
                     weight = edit.weight
                     shape = edits[0].weight.shape
                     rotated[shape, weight.dtype, weight.device].append((names, key, edit))
@@ -151,6 +161,7 @@ def _with(edit: nn.Module, parameters: dict[str, Tensor]) -> nn.Module:
     return other
 
 
-def _is_whole(weight: Tensor) -> bool:
-    """Say whether a parameter is here now: FSDP and ZeRO gather it when its own module runs."""
-    return type(weight.data) is Tensor and weight.numel() > 0 and not hasattr(weight, "ds_id")
+def _is_here(edit: nn.Module) -> bool:
+    """Say whether an edit's parameters are here: engines bring some when its `forward` runs."""
+    own = [parameter for parameter in edit._parameters.values() if parameter is not None]
+    return bool(own) and all(map(is_whole, own))

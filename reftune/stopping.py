@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from reftune import processes
+
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Training was stopped by a signal, and the same call with `existing="resume"` goes on."""
@@ -23,7 +25,8 @@ class StopAtStepEnd(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Have `Trainer` save and stop."""
+        """Have `Trainer` save and stop, in all processes at the same step."""
+        self.asked = processes.any_says(self.asked, args.device)
         if self.asked:
             control.should_save = control.should_training_stop = True
 

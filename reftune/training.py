@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
-from transformers import (
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-)
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PrinterCallback
 
+from reftune import processes
 from reftune.collation import PaddingCollator
+from reftune.divided import gathered
 from reftune.encoding import Dropped
+from reftune.even_batches import PlainTrainer, Trainer
 from reftune.output_folder import (
     LOG_FILE,
     PICTURE,
@@ -60,6 +61,10 @@ def train(
     it at once. ``existing="resume"`` goes on from the last checkpoint, to the same weights as
     without the interruption.
 
+    Processes that a launcher has started train together: each takes ``recipe.batch_size`` rows at a
+    time, and the first one writes. Twice the processes with half the batch size come to the same
+    adapter, but for rounding and dropout, and can go on with what the others began.
+
     Args:
         model: from `peft.get_peft_model`; trained in place.
         tokenizer: of the same model.
@@ -76,14 +81,18 @@ def train(
         TrainingInterrupted: a signal came; a checkpoint is there.
     """
     out, recipe = Path(out), recipe or TrainingRecipe()
-    checkpoint = check_output(out, existing)
-    drawing = can_draw()
+    processes.join()
+    checkpoint = processes.by_first(lambda: check_output(out, existing))
+    drawing = processes.is_first() and can_draw()
     base, adapter = model.get_base_model(), model.active_adapters[0]
-    encoded, dropped = encode_for(base, tokenizer, rows, recipe)
-    held_out = None
-    if eval_rows is not None:
-        held_out, _ = encode_for(base, tokenizer, eval_rows, recipe)
-    open_output(out, existing, settings_of(model.peft_config[adapter], encoded, recipe))
+
+    def encoded_for_it(rows: Dataset) -> tuple[Dataset, Dropped]:
+        return processes.together(lambda: encode_for(base, tokenizer, rows, recipe))
+
+    encoded, dropped = encoded_for_it(rows)
+    held_out = None if eval_rows is None else encoded_for_it(eval_rows)[0]
+    settings = settings_of(model.peft_config[adapter], encoded, recipe)
+    processes.by_first(lambda: open_output(out, existing, settings))
 
     trainer = Trainer(
         model=model,
@@ -96,10 +105,27 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     run_to_end(trainer, checkpoint)
-    save_adapter(model, out, adapter)
-    if drawing:
-        draw_loss(out / LOG_FILE, out / PICTURE)
-    return result_of(out, len(encoded), dropped)
+    state = gathered_state(trainer)
+
+    def finish() -> TrainingResult:
+        save_adapter(model, out, adapter, state)
+        if drawing:
+            draw_loss(out / LOG_FILE, out / PICTURE)
+        return result_of(out, len(encoded), dropped)
+
+    return processes.by_first(finish)
+
+
+def gathered_state(trainer: PlainTrainer) -> dict[str, Tensor] | None:
+    """Return what a model has been trained to if an engine has divided it, or else `None`.
+
+    All processes must call this; only the first one is sure to get the tensors.
+    """
+    divided: Any = trainer.model_wrapped
+    if trainer.is_deepspeed_enabled:
+        state: Any = trainer.accelerator.get_state_dict(divided)
+        return state
+    return gathered(divided) if trainer.is_fsdp_enabled else None
 
 
 def result_of(out: Path, rows: int, dropped: Dropped) -> TrainingResult:
@@ -117,7 +143,7 @@ def result_of(out: Path, rows: int, dropped: Dropped) -> TrainingResult:
     )
 
 
-def run_to_end(trainer: Trainer, checkpoint: Path | None) -> None:
+def run_to_end(trainer: PlainTrainer, checkpoint: Path | None) -> None:
     """Train from the start or from a checkpoint, and stop well if a signal comes.
 
     Raises:

@@ -44,6 +44,8 @@ class LogWriter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Keep what was logged up to the step that training goes on from."""
+        if not state.is_world_process_zero:
+            return
         kept = [record for record in read_log(self.file) if record["step"] <= state.global_step]
         write_atomically(self.file, "".join(json.dumps(record) + "\n" for record in kept))
         self._before = kept[-1]["seconds"] if kept else 0.0

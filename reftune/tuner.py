@@ -18,6 +18,7 @@ from reftune.anatomy import Anatomy
 from reftune.attached import layers_of, planner_for, planners_of, refuse_compiled
 from reftune.building import build_edit
 from reftune.config import ReftConfig, ReftPeftType
+from reftune.divided import warn_of_units
 from reftune.groups import BASE, likeness
 from reftune.layer import InterventionLayer
 from reftune.plan import Where
@@ -48,6 +49,7 @@ class ReftTuner(BaseTuner):
             ValueError: the model does not fit the config, or is compiled already.
         """
         refuse_compiled(model)
+        warn_of_units(model)
         config: Any = self.peft_config[adapter_name]
         resolve(model, config)
         with torch.device("meta") if low_cpu_mem_usage else torch.device("cpu"):

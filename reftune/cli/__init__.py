@@ -27,6 +27,7 @@ from reftune.cli import (
     tune,
 )
 from reftune.cli.console import note
+from reftune.processes import OtherProcessError, is_first
 
 COMMANDS = {
     "demo": (demo, "watch ten examples turn a chat model into one that answers in emoji"),
@@ -99,12 +100,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except KeyboardInterrupt as interrupt:
-        note(f"interrupted{_reason(interrupt)}{HINTS.get(args.command, '')}")
+        if is_first():
+            note(f"interrupted{_reason(interrupt)}{HINTS.get(args.command, '')}")
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; say nothing more, also not when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OtherProcessError:
+        return 2  # that one says what is wrong
     except (ValueError, OSError, ImportError) as error:
         if args.debug:
             raise

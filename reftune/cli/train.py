@@ -112,6 +112,9 @@ def run(args: argparse.Namespace) -> int:
     existing = "resume" if args.resume else "overwrite" if args.overwrite else "refuse"
     with _reuse(args):
         if args.jobs is not None:
+            from reftune import processes
+
+            processes.refuse_several("--jobs")
             return run_jobs(args, job_options(), build_job, existing)
         return _run_one(args, existing)
 
@@ -139,24 +142,34 @@ def _run_one(args: argparse.Namespace, existing: Any) -> int:
         raise ValueError("expected --data and --out, or --jobs")
     if args.rows_per_pass is not None:
         raise ValueError("--rows-per-pass is for --jobs; expected --batch-size")
+    from reftune import processes
+    from reftune.training import train
+
+    processes.join()
+    ready = processes.together(lambda: _ready(args, existing))
+    model, tokenizer, rows, recipe, held_out = ready
+    result = train(model, tokenizer, rows, args.out, recipe, existing, held_out)
+    if processes.is_first():
+        print_facts(facts_of(result), args.json)
+    processes.leave()
+    return 0
+
+
+def _ready(args: argparse.Namespace, existing: Any) -> tuple[Any, ...]:
+    """Return the model with its adapter, the tokenizer, the rows, the recipe, held-out rows."""
     config, recipe = build_job(args)
+    from peft import get_peft_model
     from transformers import set_seed
 
     from reftune.data import load_rows
     from reftune.output_folder import check_output
-    from reftune.training import train
 
     check_output(Path(args.out), existing)
     rows = load_rows(args.data)
-    eval_rows = load_rows(args.eval_data, split="validation") if args.eval_data else None
-    model, tokenizer = load_base(resolve_model(args.model), args.dtype)
+    held_out = load_rows(args.eval_data, split="validation") if args.eval_data else None
+    base, tokenizer = load_base(resolve_model(args.model), args.dtype)
     set_seed(recipe.seed)
-    from peft import get_peft_model
-
-    adapted = get_peft_model(model, config)
-    result = train(adapted, tokenizer, rows, args.out, recipe, existing, eval_rows)
-    print_facts(facts_of(result), args.json)
-    return 0
+    return get_peft_model(base, config), tokenizer, rows, recipe, held_out
 
 
 def job_options() -> dict[str, argparse.Action]:

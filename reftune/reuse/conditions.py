@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
 from reftune.anatomy import Anatomy, join
+from reftune.divided import is_whole
 from reftune.labelled_loss import narrows
 from reftune.layer import InterventionLayer
 from reftune.plan import Where
@@ -89,8 +90,9 @@ def _why_not_parameters(backbone: nn.Module) -> str | None:
     for name, parameter in frozen_parameters(backbone):
         if parameter.requires_grad:
             return f"{name} is trained, too"
-        whole = type(parameter.data) is Tensor and parameter.numel() > 0
-        if not whole or hasattr(parameter, "ds_id"):
+        if parameter.is_meta:
+            return f"{name} is off-loaded"
+        if not is_whole(parameter):
             return f"{name} is sharded"
         devices.add(parameter.device)
     return f"it is on several devices, {sorted(map(str, devices))}" if len(devices) > 1 else None
