@@ -1,5 +1,6 @@
-"""What every edit needs of the module it hooks: the hidden states found and put back, precision."""
+"""What every edit needs of the module it hooks: hidden states found and put back, no autocast."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -55,20 +56,12 @@ def autocast_of(device: torch.device) -> dict[str, Any]:
     return {"device_type": kind, "dtype": dtype, "enabled": enabled}
 
 
-def keeping_precision(move: Edit) -> Edit:
-    """Return what `.to()` and `.half()` do to a tensor, but without a cast to half precision.
-
-    `torch.linalg` has no kernels for it, and orthonormal rows would not stay so.
-    """
-
-    def moved(tensor: Tensor) -> Tensor:
-        result = move(tensor)
-        half = result.dtype in (torch.float16, torch.bfloat16)
-        return tensor.to(result.device) if half and tensor.dtype != result.dtype else result
-
-    return moved
-
-
 def runs_backward() -> bool:
     """Say whether a backward pass is running, in which a checkpointed layer may run again."""
     return torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1
+
+
+def arguments_of(module: nn.Module) -> list[str]:
+    """Return the names of what a module's forward takes."""
+    # Of the class, because trainers replace the instance's forward by one with other arguments.
+    return list(inspect.signature(type(module).forward).parameters)[1:]

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from reftune.architectures import Side
 from reftune.config import ReftConfig
 from reftune.groups import Group
-from reftune.hooking import edit_input, edit_output, keeping_precision, without_autocast
+from reftune.hooking import edit_input, edit_output, without_autocast
 from reftune.plan import Slots
 from reftune.planner import Planner
+from reftune.precision import keeping_precision, make_precise
 from reftune.rotations import of_rows
 from reftune.sites import Site
 
@@ -108,6 +109,7 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         device = device or device_of(self._owner[0]) or device_of(self.planner.root)
         if device is not None and not any(parameter.is_meta for parameter in edit.parameters()):
             edit.to(device)
+            make_precise(edit)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "InterventionLayer":
         return super()._apply(keeping_precision(fn), recurse)

@@ -22,6 +22,11 @@ class Where:
     tied: bool
     decode: str | int
 
+    @property
+    def every_token(self) -> bool:
+        """Whether it edits all tokens, so that it does not matter where the prompt ends."""
+        return self.positions.everywhere and self.decode == "all"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -45,6 +50,12 @@ class Prompt:
     @property
     def batch(self) -> int:
         return self.tokens.shape[0]
+
+
+def everything(batch: int, length: int, device: torch.device) -> Prompt:
+    """A prompt of all tokens, for inputs that are no tokens, such as pictures."""
+    tokens = torch.ones(batch, length, dtype=torch.bool, device=device)
+    return Prompt(tokens, torch.zeros_like(tokens), None, 0, length)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ forward pass and leaves one selection per group of adapters for the edited layer
 clears it, because a checkpointed layer runs again in the backward pass.
 """
 
-import inspect
 from collections.abc import Hashable
 from functools import partial
 from typing import Any
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from reftune.generate_call import GenerateCall, begin_call
 from reftune.groups import Group, every_row, grouped
-from reftune.hooking import runs_backward
-from reftune.plan import Decoding, Prompt, Selection, Where, select
-from reftune.prompts import Inputs, Kind, everything, refuse_padding
+from reftune.hooking import arguments_of, runs_backward
+from reftune.plan import Decoding, Prompt, Selection, Where, everything, select
+from reftune.prompts import CONTINUOUS_BATCHING, Inputs, Kind, refuse_padding
 from reftune.rotations import Rotations
 
 
@@ -57,7 +56,8 @@ class Planner:
         self._tokens: Prompt | Decoding | None = None
         self._selections: dict[Group, Selection] = {}
         self._generation: GenerateCall | None = None
-        self._arguments = _arguments_of(root)
+        self._has_gradients, self._aside = False, None
+        self._arguments = arguments_of(root)
         self.handles: list[Any] = [
             root.register_forward_pre_hook(self._enter, with_kwargs=True),
             root.register_forward_hook(partial(self._leave, "root"), always_call=True),
@@ -65,7 +65,7 @@ class Planner:
         backbone = getattr(root, "base_model", root)
         if kind != "decoder" and backbone is not root:
             # Some trainers call the backbone and the head apart.
-            self._backbone_arguments = _arguments_of(backbone)
+            self._backbone_arguments = arguments_of(backbone)
             leave = partial(self._leave, "backbone")
             self.handles += [
                 backbone.register_forward_pre_hook(self._enter_backbone, with_kwargs=True),
@@ -75,13 +75,14 @@ class Planner:
         if kind != "encoder":
             # Only generate() sees the whole prompt: a forward pass may get a chunk of it.
             vars(root)["generate"] = self.generate
+            vars(root)["init_continuous_batching"] = self.init_continuous_batching
 
     def detach(self) -> None:
         """Take from the model what the planner put there."""
         for handle in self.handles:
             handle.remove()
         if self.kind != "encoder":
-            del vars(self.root)["generate"]
+            del vars(self.root)["generate"], vars(self.root)["init_continuous_batching"]
         if self._patched_generate is not None:
             vars(self.root)["generate"] = self._patched_generate
 
@@ -149,11 +150,17 @@ class Planner:
         finally:
             self._generation = outer
 
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse before a thread of its own would fail, of which callers see no answers alone."""
+        if self.enabled and self.planned():
+            raise ValueError(CONTINUOUS_BATCHING)
+        own: Any = type(self.root)
+        return own.init_continuous_batching(self.root, *args, **kwargs)
+
     def _enter(self, root: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         prompt_mask = kwargs.pop("prompt_mask", None)
         self._inside.add("root")
-        # A forward pass with the adapters off must leave the plan of an earlier one alone, whose
-        # checkpointed layers are still to run again.
+        # With the adapters off the plan stays: checkpointed layers may yet run again with it.
         self._edits_nothing = not (self.enabled and self.planned())
         if not self._edits_nothing:
             inputs = dict(zip(self._arguments, args, strict=False)) | kwargs
@@ -164,6 +171,10 @@ class Planner:
 
     def _leave(self, entered: str, module: nn.Module, args: tuple, output: Any) -> None:
         self._inside.discard(entered)
+        if self._aside is not None and not self._inside:
+            plan, self.rotations.prepared = self._aside
+            self._tokens, self._groups, self._selections, self.idle = plan
+            self._aside, self._has_gradients = None, True
 
     def _enter_backbone(self, backbone: nn.Module, args: tuple, kwargs: dict) -> None:
         within_root = "root" in self._inside
@@ -175,7 +186,17 @@ class Planner:
             inputs = dict(zip(self._backbone_arguments, args, strict=False)) | kwargs
             self._plan(Inputs(inputs, self.kind), None)
 
+    def _put_aside(self) -> None:
+        # A trainer may ask its reference before a backward pass, in which layers run again.
+        if not torch.compiler.is_compiling():
+            has_gradients, self._aside = torch.is_grad_enabled(), None
+            if self._has_gradients and not has_gradients:
+                plan = self._tokens, self._groups, self._selections, self.idle
+                self._aside = plan, self.rotations.prepared
+            self._has_gradients = has_gradients
+
     def _plan(self, inputs: Inputs, prompt_mask: Tensor | None) -> None:
+        self._put_aside()
         self._tokens = self._read(inputs, prompt_mask) if inputs.has_tokens else None
         self._groups = self._grouped(inputs)
         self._selections = {}
@@ -214,6 +235,8 @@ class Planner:
             )
         if isinstance(inputs.past, int) and inputs.past > 0:
             return inputs.decoding()
+        if all(self.where[name].every_token for name in self.planned()):
+            return inputs.all_prompt()
         if inputs.labels is not None:
             return inputs.from_labels()
         if isinstance(inputs.past, Tensor):  # a static cache: only the device knows what it holds
@@ -225,8 +248,3 @@ class Planner:
                 "prompt from completion: expected labels (-100 on the prompt) or prompt_mask"
             )
         return inputs.all_prompt()
-
-
-def _arguments_of(module: nn.Module) -> list[str]:
-    # Of the class, because trainers replace the instance's forward by one with other arguments.
-    return list(inspect.signature(type(module).forward).parameters)[1:]

@@ -16,6 +16,14 @@ from reftune.plan import Decoding, Prompt, rank_of
 
 Kind = Literal["causal", "decoder", "encoder"]
 RECURRENT_CACHES = ("cache_params", "state", "mems")
+CONTINUOUS_BATCHING = (
+    "continuous batching does not tell where prompts end: expected generate(), or no active adapter"
+)
+# Collators that pack leave the first token of every document without a label, also in plain text.
+PLAIN_TEXT = (
+    "labels from the second token of a packed document on, as in plain text: expected -100 on "
+    "the prompt, which cannot be told if it is one token"
+)
 
 
 class Inputs:
@@ -33,10 +41,7 @@ class Inputs:
 
     def __init__(self, inputs: Mapping[str, Any], kind: Kind):
         if inputs.get("write_index") is not None:
-            raise ValueError(
-                "continuous batching does not tell where a request's prompt ends: expected "
-                "generate(), or the adapters disabled"
-            )
+            raise ValueError(CONTINUOUS_BATCHING)
         self.kind = kind
         prefix = "decoder_" if kind == "decoder" else ""
         self.labels: Tensor | None = inputs.get("labels") if kind != "encoder" else None
@@ -159,6 +164,8 @@ class Inputs:
         real, document = self.real(), self.document()
         begun = rank_of(labelled, document)[0] >= 0
         _refuse_labels(labelled & real, begun, real, document)
+        if document is not None and self._borders is not None:
+            _refuse(labelled & (rank_of(real & ~begun, document)[1] == 1), PLAIN_TEXT)
         return Prompt(real & ~begun, real & begun, document, 0, self.length)
 
     def in_generation(self, generation: GenerateCall, counts: bool) -> Prompt | Decoding:
@@ -241,9 +248,3 @@ def refuse_padding(mask: Tensor | None) -> None:
     """
     if mask is not None:
         _refuse(mask == 0, "padding in inputs that are not tokens: expected rows of one length")
-
-
-def everything(batch: int, length: int, device: torch.device) -> Prompt:
-    """A prompt of all tokens, for inputs that are no tokens, such as pictures."""
-    tokens = torch.ones(batch, length, dtype=torch.bool, device=device)
-    return Prompt(tokens, torch.zeros_like(tokens), None, 0, length)

@@ -10,8 +10,9 @@ from tests.labelled_steps import trained
 from tests.tiny_models import CAUSAL, TinyModel
 from tests.tiny_text import byte_level
 
-# Prompts shorter than the edited positions, and longer; completions of one token, and of more.
-LENGTHS = [(1, 3), (3, 2), (11, 1), (2, 4), (6, 3)]
+# Prompts shorter than the edited positions, and longer; completions of one token, and of more. One
+# token as a prompt is refused with cu_seq_lens.
+LENGTHS = [(2, 3), (3, 2), (11, 1), (2, 4), (6, 3)]
 ROWS = [
     {
         "input_ids": list(range(5 + row, 5 + row + prompt + completion)),

@@ -69,8 +69,10 @@ def test_labels_say_where_the_prompt_ends(where, side):
 @pytest.mark.parametrize("borders", ["position_ids", "cu_seq_lens"])
 def test_packed_rows_keep_their_borders(where, borders):
     model, reference = pair(LLAMA, **where)
-    rows = [prompt + COMPLETION for prompt in PROMPTS]
-    labels = [[-100] * len(prompt) + COMPLETION for prompt in PROMPTS]
+    # With cu_seq_lens a prompt of one token is refused: collators hide the first of plain text too.
+    prompts = [p for p in PROMPTS if borders == "position_ids" or len(p) > 1]
+    rows = [prompt + COMPLETION for prompt in prompts]
+    labels = [[-100] * len(prompt) + COMPLETION for prompt in prompts]
     restart = torch.tensor([[i for row in rows for i in range(len(row))]])
     batch = {
         "input_ids": torch.tensor([list(chain(*rows))]),
@@ -89,7 +91,7 @@ def test_packed_rows_keep_their_borders(where, borders):
         )
     with torch.no_grad():
         logits = model(**batch, use_cache=False).logits[0].split([len(row) for row in rows])
-    for row, prompt, got in zip(rows, PROMPTS, logits, strict=True):
+    for row, prompt, got in zip(rows, prompts, logits, strict=True):
         torch.testing.assert_close(got, reference.logits(row, len(prompt)), **TOLERANCE)
 
 

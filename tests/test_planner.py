@@ -63,6 +63,22 @@ def test_packed_rows_without_borders_are_refused():
     model(torch.tensor([[5, 6, 7, 8, 9]]), labels=labels, position_ids=restart)
 
 
+def test_packed_plain_text_is_refused():
+    model = adapted(layers=[0])
+    batch = {"input_ids": torch.tensor([[5, 6, 7, 8, 9]])}
+    batch["position_ids"] = torch.tensor([[0, 1, 2, 0, 1]])
+    borders = {"cu_seq_lens_q": torch.tensor([0, 3, 5], dtype=torch.int32)}
+    plain = torch.tensor([[-100, 6, 7, -100, 9]])  # as collators make labels of it
+    with pytest.raises(ValueError, match=r"rows \[0\]: labels from the second token of a packed"):
+        model(**batch, **borders, labels=plain)
+    model(**batch, labels=plain)
+    model(**batch, **borders, labels=torch.tensor([[-100, -100, 7, -100, -100]]))
+    everywhere = adapted(layers=[0], positions="all", decode="all").train()
+    every = everywhere(**batch, **borders, labels=batch["input_ids"]).logits
+    mask = torch.ones_like(batch["input_ids"])
+    assert torch.equal(every, everywhere(**batch, labels=plain, prompt_mask=mask).logits)
+
+
 def test_a_training_step_without_labels_is_refused():
     model = adapted(layers=[0]).train()
     with pytest.raises(ValueError, match=r"without labels.*expected labels \(-100"):

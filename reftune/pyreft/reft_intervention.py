@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from reftune.formulas import linear
-from reftune.hooking import keeping_precision, without_autocast
+from reftune.hooking import without_autocast
+from reftune.precision import keeping_precision
 from reftune.pyreft.bases import (
     DistributedRepresentationIntervention,
     SourcelessIntervention,
