@@ -33,14 +33,17 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     }
     kinds = {"base": ["base"], "32 adapters": names[:CLIENTS], "all adapters": names}
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    tokens = dict.fromkeys(kinds, 0)
     different = 0
     with serving(folder, adapters, args.port, SLOTS, args.threads) as address:
         for models in kinds.values():
             run_load(address, models, CLIENTS, 1, args.length)  # warm
-        for _ in range(args.rounds):
-            for kind, models in kinds.items():
+        for number in range(args.rounds):
+            # In turn, so that none is always the first.
+            for kind, models in sorted(kinds.items(), reverse=number % 2 == 1):
                 load = run_load(address, models, CLIENTS, args.requests, args.length)
                 rates[kind].append(load.rate)
+                tokens[kind] += load.tokens
                 different += sum(len(answers) > 1 for answers in load.answers.values())
         rows = [dict(row) for row in load_rows(EMOJI_TRAIN)]
         found["from ten examples to the first answer, s"] = teach(address, rows)
@@ -49,6 +52,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
         ratios = [ours / base for ours, base in zip(rates[kind], rates["base"], strict=True)]
         found[f"{kind} against the base model, median of rounds"] = statistics.median(ratios)
         found[f"{kind} against the base model, lowest"] = min(ratios)
+        found[f"{kind}, tokens of an answer against the base model's"] = (
+            tokens[kind] / tokens["base"]
+        )
     found["prompts with more than one greedy answer"] = different
     return found
 

@@ -45,6 +45,7 @@ class UploadedFiles:
         stream: BinaryIO,
         limit: int,
         check: Callable[[Path], None] | None = None,
+        most: int | None = None,
     ) -> FileRecord:
         """Add a file: all of it, or nothing.
 
@@ -55,10 +56,11 @@ class UploadedFiles:
             stream: the content, read to its end.
             limit: bytes that it may have at most.
             check: looks at the content before the file is there; what it raises refuses the file.
+            most: files that the tenant may have with this one.
 
         Raises:
             TooLarge: the content is longer than ``limit``.
-            BadRequest: a name that cannot be stored.
+            BadRequest: a name that cannot be stored, or one file too many.
             Unavailable: the disk or the database does not do it.
         """
         id = new_id(FILE)
@@ -71,7 +73,7 @@ class UploadedFiles:
             with _disk():
                 os.replace(partial, content)
                 _keep_names(self._folder)
-            return self._store.add_file(tenant, name, purpose, size, sha256, id)
+            return self._store.add_file(tenant, name, purpose, size, sha256, id, most)
         except BaseException:
             partial.unlink(missing_ok=True)
             content.unlink(missing_ok=True)

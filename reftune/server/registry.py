@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from reftune.server.database.identifiers import is_storable
 from reftune.server.database.records import AdapterRecord
 from reftune.server.database.store import Store
 from reftune.server.errors import BadRequest, NotFound
+from reftune.server.hub_adapters import HubAdapters
 
 LOG = logging.getLogger(__name__)
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -53,13 +55,16 @@ class Registry:
         shared: folder of the adapters that everybody may use, each in a sub-folder of its name;
             `None` for none.
         base_name: the base model's name.
+        hub: adapters of the hub that everybody may use; `None` for none.
 
     Raises:
         NotADirectoryError: ``shared`` is no folder.
         ValueError: ``base_name`` cannot be a model's name.
     """
 
-    def __init__(self, store: Store, shared: Path | None, base_name: str):
+    def __init__(
+        self, store: Store, shared: Path | None, base_name: str, hub: HubAdapters | None = None
+    ):
         if not _is_name(base_name) or len(base_name) > LONGEST_BASE:
             raise ValueError(
                 f"model name {base_name!r}: expected 1 to {LONGEST_BASE} characters that can be "
@@ -69,6 +74,7 @@ class Registry:
             raise NotADirectoryError(f'adapters "{shared}": expected a folder')
         self.base_name = base_name
         self._store = store
+        self._hub = hub
         self._shared = None if shared is None else shared.resolve()
         # The base model has no date of its own that would be the same after the next start.
         self._base = ModelRecord(base_name, "base", created_at=0)
@@ -88,6 +94,7 @@ class Registry:
 
         Raises:
             NotFound: the tenant may not ask for a model of this name.
+            Unavailable: it is on the hub, which is asked by too many already.
         """
         if model == self.base_name:
             return self._base
@@ -95,8 +102,9 @@ class Registry:
             try:
                 return _own(self._store.find_adapter(tenant, model))
             except NotFound:
-                if (shared := self._find_shared(model)) is not None:
-                    return shared
+                for find in (self._find_shared, self._find_on_hub):
+                    if (shared := find(model)) is not None:
+                        return shared
         raise NotFound(
             f"the model {_clipped(model)!r} does not exist", "model", code="model_not_found"
         )
@@ -107,6 +115,9 @@ class Registry:
         for name in self._candidates():
             if (shared := self._find_shared(name)) is not None:
                 found[name] = shared
+        for name in [] if self._hub is None else self._hub.names():
+            if (fetched := self._find_on_hub(name)) is not None:
+                found[name] = fetched
         for adapter in self._store.list_adapters(tenant):
             found[adapter.name] = _own(adapter)
         found.pop(self.base_name, None)
@@ -121,6 +132,22 @@ class Registry:
         """Return a shared adapter by the folder it really is in; None if it may not be used."""
         if self._shared is None or not _SHARED.fullmatch(name):
             return None
+        folder = f"{self._shared}/{name}"
+        try:
+            found = os.lstat(folder)
+            kinds = {os.lstat(f"{folder}/{file}").st_mode for file in (CONFIG, WEIGHTS)}
+        except OSError:  # not there, not to be read, or links that lead in a circle
+            return None
+        # Every request comes here, and without links there is nowhere else that this could lead.
+        if any(map(stat.S_ISLNK, {found.st_mode, *kinds})):
+            return self._find_linked(name)
+        if not all(map(stat.S_ISREG, kinds)):
+            return None
+        return ModelRecord(name, "shared", int(found.st_mtime), Path(folder))
+
+    def _find_linked(self, name: str) -> ModelRecord | None:
+        """Return a shared adapter some of which is links; None if one leads out of the folder."""
+        assert self._shared is not None
         # `Path.resolve` fails on links that lead in a circle, and `Path.is_file` on folders that
         # may not be read.
         folder = os.path.realpath(self._shared / name)
@@ -134,6 +161,12 @@ class Registry:
         except FileNotFoundError:  # removed just now
             return None
         return ModelRecord(name, "shared", changed, Path(folder))
+
+    def _find_on_hub(self, name: str) -> ModelRecord | None:
+        folder = None if self._hub is None else self._hub.find(name)
+        if folder is None:
+            return None
+        return ModelRecord(name, "shared", int(folder.stat().st_mtime), folder)
 
     def _warn(self) -> None:
         for name in self._candidates():

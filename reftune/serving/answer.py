@@ -3,11 +3,13 @@
 import logging
 import threading
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 from reftune.plan import Where
+from reftune.positions import Positions
 from reftune.serving.adapters import ServedAdapter
 from reftune.serving.requests import Event, Failed, Finished, Notify, Sampling, Token
 
@@ -53,8 +55,7 @@ class Answer:
         # Of the prompt, so many first and last tokens are edited.
         self.first = self.last = 0
         if where is not None:
-            counts = where.positions.counts(torch.tensor(length))
-            self.first, self.last = (int(count) for count in counts)
+            self.first, self.last = _ends(where.positions, length)
             if where.positions.everywhere:
                 self.first = length
 
@@ -128,6 +129,13 @@ class Answer:
         if self.sampling.top_logprobs is None:
             return Token(token)
         return Token(token, *self.logprobs[place])
+
+
+@lru_cache(maxsize=1 << 14)
+def _ends(positions: Positions, length: int) -> tuple[int, int]:
+    """Return how many first and last tokens of a prompt are edited."""
+    first, last = positions.counts(torch.tensor(length))
+    return int(first), int(last)
 
 
 def chosen(logits: torch.Tensor, answers: list[Answer]) -> torch.Tensor:

@@ -182,13 +182,16 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a slot."""
-        return len(self._admission)
+        """Requests that are not begun: they wait for a slot, or for room in a step."""
+        processor = self._manager.batch_processor
+        begun = 0 if processor is None else len(processor.scheduler.active_requests)
+        # Some of those begun may be over already, and the engine does not know yet.
+        return max(0, len(self._answers) - begun)
 
     @property
     def running(self) -> int:
-        """Requests that the engine has."""
-        return len(self._answers) - len(self._admission)
+        """Requests that are being answered."""
+        return max(0, len(self._answers) - self.waiting)
 
     def check(self, adapter: Path) -> None:
         """Raise AdapterError if an adapter could not be served."""

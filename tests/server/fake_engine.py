@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from reftune.server.api.app import create_app
 from reftune.server.api.lifecycle import Lifecycle
 from reftune.server.database.store import Store
+from reftune.server.hub_adapters import HubAdapters
 from reftune.server.registry import Registry
 from reftune.server.running import listening_socket, make_server
 from reftune.server.settings import Settings
@@ -151,13 +152,17 @@ class Served:
 
 @contextmanager
 def serving(
-    engine: FakeEngine, state: Path, shared: Path | None = None, **limits: Any
+    engine: FakeEngine,
+    state: Path,
+    shared: Path | None = None,
+    hub: HubAdapters | None = None,
+    **limits: Any,
 ) -> Iterator[Served]:
     """Serve in a thread, on a port that is free."""
     state.mkdir(exist_ok=True)
     settings = Settings(state=state, port=0, **{"stop_seconds": 5, **limits})
     store, lifecycle = Store(database_url(state)), Lifecycle()
-    registry = Registry(store, shared, engine.model_name)
+    registry = Registry(store, shared, engine.model_name, hub)
     app = create_app(settings, cast(Any, engine), store, registry, lifecycle)
     taken = listening_socket("127.0.0.1", 0)
     url = f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -152,6 +152,7 @@ def test_a_log_line_is_json_and_an_error_has_no_message_in_it():
         (["--slots", "0"], "--slots 0: expected 1 or more"),
         (["--max-files", "0"], "max_files 0: expected 1 or more"),
         (["--port", "70000"], "port 70000"),
+        (["--allow-hub", "me/*", "me"], 'allow-hub "me": expected e.g. owner/name'),
         (["--host", "no.such.host.invalid"], "reftune keys create"),
         (["--adapters", "nowhere"], 'adapters "nowhere": expected a folder'),
         (["--model", "./nowhere"], "no such folder"),

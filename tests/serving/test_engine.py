@@ -10,6 +10,7 @@ from reftune.experiments.methods import method_of
 from reftune.serving.errors import AdapterError, EngineError, EngineStopped, PromptTooLong
 from reftune.serving.requests import Failed, Finished
 from reftune.serving.settings import EngineSettings
+from tests.server.waiting import until
 from tests.serving.served import (
     CONFIGS,
     LLAMA,
@@ -122,6 +123,16 @@ def test_cancelling_one_leaves_the_others(folders, alone, engine) -> None:
         assert one.events.empty()
     assert (engine.running, engine.waiting) == (0, 0)
     assert set(engine._admission._slots._users.values()) <= {0}
+
+
+def test_requests_that_are_not_begun_wait(folders, engine) -> None:
+    with engine.between_batches():
+        asked = [Asked(engine, prompt, folders["last"]) for prompt in prompts(3)]
+        asked += [Asked(engine, prompt, None) for prompt in prompts(4)]
+        assert (engine.running, engine.waiting) == (0, 7)
+    for one in asked:
+        one.all()
+    until(lambda: (engine.running, engine.waiting) == (0, 0))
 
 
 def test_an_answer_tells_how_it_ended(engine, alone) -> None:

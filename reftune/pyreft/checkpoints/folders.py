@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from reftune.hub import fetch_from_hub
 from reftune.pyreft.checkpoints.key_names import PREFIX, SUFFIX, parse_file_name
 from reftune.pyreft.checkpoints.pickles import checked_file
 
@@ -27,18 +28,8 @@ def fetch(name_or_folder: str | Path, local_directory: str | Path | None = None)
     parts = name.split("/")
     if len(parts) > 2 or not all(parts) or name.startswith((".", "~")):
         raise FileNotFoundError(f'checkpoint "{name}": no such folder')
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
     patterns = [*FILES, *(f"{TRAINER_FOLDER}/{file}" for file in FILES)]
-    try:
-        copy = snapshot_download(name, allow_patterns=patterns, local_dir=local_directory)
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise FileNotFoundError(
-            f'checkpoint "{name}": no such folder, and the hub gave no such repository '
-            f"({type(error).__name__})"
-        ) from error
-    return Path(copy)
+    return fetch_from_hub(name, patterns, "checkpoint", local_directory)
 
 
 def find_folder(folder: str | Path) -> Path:

@@ -60,7 +60,7 @@ class Authenticator:
 
     def is_open(self) -> bool:
         """Tell whether no key is needed; asks the database."""
-        if self._may_be_open and self._store.list_keys():
+        if self._may_be_open and self._store.has_keys():
             self._may_be_open = False
         return self._may_be_open
 

@@ -15,7 +15,7 @@ NO_JSON = "the body is not a JSON object; expected one, with Content-Type: appli
 UNREADABLE = "the body cannot be read; expected JSON in UTF-8, or a form where a file is sent"
 METHOD = "there is no {} {}; see the header Allow for what there is"
 # Codes of what is refused before it reaches an endpoint.
-CODES = {404: "unknown_url", 405: "method_not_allowed", 413: "too_large"}
+CODES = {404: "unknown_url", 405: "method_not_allowed", 408: "too_slow", 413: "too_large"}
 
 
 class Unauthorized(ServerError):

@@ -8,6 +8,7 @@ from starlette.responses import FileResponse
 
 from reftune.server.api.authentication import Training
 from reftune.server.api.context import Parts
+from reftune.server.database.files import check_room
 from reftune.server.database.records import FileRecord
 from reftune.server.errors import BadRequest
 from reftune.server.training_file import check_training_file
@@ -32,13 +33,17 @@ def upload_file(
         message = "expires_after is not supported: files stay until they are deleted"
         raise BadRequest(message, "expires_after", "unsupported_parameter")
     settings = context.settings
-    has = context.store.usage(who.tenant).files
-    if has >= settings.max_files:
-        message = f"you have {has} files, and may have {settings.max_files}; delete some first"
-        raise BadRequest(message, "file", "file_limit_exceeded")
-    check = partial(check_training_file, most=settings.max_examples)
-    name = file.filename or "upload.jsonl"
-    added = context.files.add(who.tenant, name, purpose, file.file, settings.max_file_bytes, check)
+    # `add_file` looks again, at the last moment; here so that no file is read in vain.
+    check_room(context.store.usage(who.tenant).files, settings.max_files)
+    added = context.files.add(
+        who.tenant,
+        file.filename or "upload.jsonl",
+        purpose,
+        file.file,
+        settings.max_file_bytes,
+        check=partial(check_training_file, most=settings.max_examples),
+        most=settings.max_files,
+    )
     return _file(added)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import anyio.to_thread
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reftune.server.api.authentication import Authenticator, Identity
+from reftune.server.api.bodies import limited, too_long
 from reftune.server.api.errors import TooMany, error_response, internal_error
 from reftune.server.api.lifecycle import Lifecycle
 from reftune.server.api.metrics import Metrics
@@ -69,7 +69,8 @@ class Gate:
         try:
             if guarded:
                 await self._admit(scope, passage)
-            await self._app(scope, self._limited(scope, receive), answer)
+            body = limited(receive, self._most_bytes(scope), self._settings.receive_seconds)
+            await self._app(scope, body, answer)
         except ServerError as error:
             await error_response(error)(scope, receive, answer)
         except Exception as error:
@@ -96,26 +97,12 @@ class Gate:
             )
         said = headers.get("content-length", "")
         if said.isdigit() and int(said) > self._most_bytes(scope):
-            raise TooLarge(_too_long(self._most_bytes(scope)))
+            raise TooLarge(too_long(self._most_bytes(scope)))
 
     def _most_bytes(self, scope: Scope) -> int:
         upload = scope["path"] == "/v1/files"
         # The form around a file takes a few bytes too.
         return self._settings.max_file_bytes + 65_536 if upload else self._settings.max_body_bytes
-
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
-        """Stop reading a body that is too long, also one that does not say its length."""
-        most, read = self._most_bytes(scope), 0
-
-        async def limited() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > most:
-                raise HTTPException(413, _too_long(most))
-            return message
-
-        return limited
 
     def _note(self, scope: Scope, passage: _Passage) -> None:
         route, seconds = _route(scope), time.perf_counter() - passage.began
@@ -151,7 +138,3 @@ def _route(scope: Scope) -> str:
     """Return the path's pattern, not the path: the same for all ids, and no text of a user."""
     route = scope.get("route")
     return route.path if route else "unknown"
-
-
-def _too_long(most: int) -> str:
-    return f"the body has more bytes than are allowed; expected {most} at most"

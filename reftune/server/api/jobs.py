@@ -24,15 +24,18 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 @router.post("")
 def create_job(body: JobParameters, context: Parts, who: Training) -> dict[str, Any]:
     """Put a job into the queue."""
+    if not context.settings.trains:
+        message = (
+            "this server does not train, because its engine (vLLM) cannot share its weights; train "
+            "with `reftune train` and put the adapter's folder below --adapters"
+        )
+        raise BadRequest(message, None, "training_not_available")
     hyperparameters = body.check()
     _check_base(context, who.tenant, body.model)
-    most, has = context.settings.max_jobs, context.store.usage(who.tenant).unfinished_jobs
-    if has >= most:
-        message = f"you have {has} jobs that are not over, and may have {most}; try again later"
-        raise BadRequest(message, None, "job_limit_exceeded")
     id = new_id(JOB)
     job = context.store.add_job(
         who.tenant,
+        context.settings.max_jobs,
         id=id,
         model=body.model,
         training_file=body.training_file,

@@ -1,8 +1,9 @@
 """Adapters that belong to a tenant."""
 
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -35,20 +36,28 @@ class AdapterTable(Tables):
         """
         check_text("name", name, 256)
         check_text("base", base, 256)
-        with self._database.writing() as session:
+        with self._adapters.changing(), self._database.writing() as session:
             if job_id is not None:
                 job_row(session, tenant, job_id)
             put_adapter(session, tenant, name, str(folder), base, job_id)
-            return record(AdapterRecord, _row(session, tenant, name))
+            return record(AdapterRecord, session.scalars(_named(tenant, name)).one())
 
     def find_adapter(self, tenant: str, name: str) -> AdapterRecord:
-        """Return an adapter.
+        """Return an adapter. It is remembered, because every request for one asks for it.
 
         Raises:
             NotFound: the tenant has none of this name.
         """
-        with self._database.reading() as session:
-            return record(AdapterRecord, _row(session, tenant, name))
+
+        def read() -> AdapterRecord | None:
+            with self._database.reading() as session:
+                adapter = _row(session, tenant, name)
+                return None if adapter is None else record(AdapterRecord, adapter)
+
+        adapter = self._adapters.get((tenant, name), read)
+        if adapter is None:
+            raise _unknown(name)
+        return adapter
 
     def list_adapters(self, tenant: str) -> list[AdapterRecord]:
         """Return all adapters of a tenant, the oldest first."""
@@ -62,8 +71,10 @@ class AdapterTable(Tables):
         Raises:
             NotFound: the tenant has none of this name.
         """
-        with self._database.writing() as session:
+        with self._adapters.changing(), self._database.writing() as session:
             adapter = _row(session, tenant, name, lock=True)
+            if adapter is None:
+                raise _unknown(name)
             session.delete(adapter)
             return record(AdapterRecord, adapter)
 
@@ -87,11 +98,16 @@ def put_adapter(
     )
 
 
-def _row(session: Session, tenant: str, name: str, lock: bool = False) -> Adapter:
-    query = visible(tenant, Adapter).where(Adapter.name == name)
+def _row(session: Session, tenant: str, name: str, lock: bool = False) -> Adapter | None:
+    query = _named(tenant, name)
     if lock:
         query = query.with_for_update()
-    adapter = session.scalar(query) if is_storable(name) else None
-    if adapter is None:
-        raise NotFound(f"there is no model {name!r}", "model", "model_not_found")
-    return adapter
+    return session.scalar(query) if is_storable(name) else None
+
+
+def _named(tenant: str, name: str) -> Select[Any]:
+    return visible(tenant, Adapter).where(Adapter.name == name)
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"there is no model {name!r}", "model", "model_not_found")

@@ -8,15 +8,22 @@ from sqlalchemy.orm import Session
 from reftune.server.database.identifiers import FILE, check_text, is_id, is_storable, new_id
 from reftune.server.database.models import Adapter, File, Job
 from reftune.server.database.records import OVER, FileRecord, Usage
-from reftune.server.database.tables import Tables, now, page, record, visible
-from reftune.server.errors import Conflict, NotFound
+from reftune.server.database.tables import Tables, count_alone, now, page, record, visible
+from reftune.server.errors import BadRequest, Conflict, NotFound
 
 
 class FileTable(Tables):
     """The files of the tenants."""
 
     def add_file(
-        self, tenant: str, name: str, purpose: str, bytes: int, sha256: str, id: str | None = None
+        self,
+        tenant: str,
+        name: str,
+        purpose: str,
+        bytes: int,
+        sha256: str,
+        id: str | None = None,
+        most: int | None = None,
     ) -> FileRecord:
         """Add a file whose content is whole on the disk.
 
@@ -27,22 +34,20 @@ class FileTable(Tables):
             bytes: its size.
             sha256: of its content, in hexadecimal.
             id: from `new_id`, under which the content lies; made if None.
+            most: files that the tenant may have with this one.
 
         Raises:
-            BadRequest: a text that is too long, or cannot be stored.
+            BadRequest: a text that is too long, or cannot be stored, or one file too many.
         """
         check_text("filename", name, 256)
         check_text("purpose", purpose, 256)
-        file = File(
-            id=id or new_id(FILE),
-            tenant=tenant,
-            name=name,
-            purpose=purpose,
-            bytes=bytes,
-            sha256=sha256,
-            created_at=now(),
-        )
+        file = File(tenant=tenant, name=name, purpose=purpose, bytes=bytes, sha256=sha256)
+        file.id, file.created_at = id or new_id(FILE), now()
         with self._database.writing() as session:
+            if most is not None:
+                count_alone(session, tenant)
+                query = select(func.count()).where(File.tenant == tenant)
+                check_room(session.scalar(query) or 0, most)
             session.add(file)
             session.flush()
             return record(FileRecord, file)
@@ -118,6 +123,20 @@ class FileTable(Tables):
                 unfinished_jobs=session.scalar(jobs) or 0,
                 adapters=session.scalar(adapters) or 0,
             )
+
+
+def check_room(has: int, most: int) -> None:
+    """Refuse one more file.
+
+    Raises:
+        BadRequest: there are as many as there may be.
+    """
+    if has >= most:
+        raise BadRequest(
+            f"you have {has} files, and may have {most}; delete some first",
+            "file",
+            "file_limit_exceeded",
+        )
 
 
 def file_row(

@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from reftune.server.database.files import file_row
@@ -16,20 +16,27 @@ from reftune.server.database.identifiers import (
     without_unstorable,
 )
 from reftune.server.database.models import Job, JobEvent
-from reftune.server.database.records import JobFields, JobRecord, Level, Status
-from reftune.server.database.tables import Tables, now, page, record, visible
-from reftune.server.errors import Conflict, NotFound
+from reftune.server.database.records import OVER, JobFields, JobRecord, Level, Status
+from reftune.server.database.tables import Tables, count_alone, now, page, record, visible
+from reftune.server.errors import BadRequest, Conflict, NotFound
 
 
 class JobTable(Tables):
     """The jobs of the tenants."""
 
-    def add_job(self, tenant: str, **fields: Unpack[JobFields]) -> JobRecord:
+    def add_job(
+        self, tenant: str, most: int | None = None, **fields: Unpack[JobFields]
+    ) -> JobRecord:
         """Put a new job at the end of the queue.
+
+        Args:
+            tenant: whose.
+            most: jobs that are not over that the tenant may have with this one.
+            fields: of the job.
 
         Raises:
             NotFound: the tenant has no such training or validation file.
-            BadRequest: a value that cannot be stored.
+            BadRequest: a value that cannot be stored, or one job too many.
         """
         for name in ("model", "suffix", "trained_as"):
             check_text(name, fields[name], 256)
@@ -38,6 +45,9 @@ class JobTable(Tables):
         values["job_metadata"] = values.pop("metadata")
         job = Job(**values, tenant=tenant, status="queued", created_at=now())
         with self._database.writing() as session:
+            if most is not None:
+                count_alone(session, tenant)
+                _refuse_more(session, tenant, most)
             for param in ("training_file", "validation_file"):
                 if (file := fields[param]) is not None:
                     file_row(session, tenant, file, param, lock="share")
@@ -90,6 +100,16 @@ class JobTable(Tables):
             else:
                 raise Conflict(f"job {id} has {job.status} already", "job_id")
             return job_record(job)
+
+
+def _refuse_more(session: Session, tenant: str, most: int) -> None:
+    query = select(func.count()).where(Job.tenant == tenant, Job.status.not_in(OVER))
+    has = session.scalar(query) or 0
+    if has >= most:
+        raise BadRequest(
+            f"you have {has} jobs that are not over, and may have {most}; try again later",
+            code="job_limit_exceeded",
+        )
 
 
 def job_row(session: Session, tenant: str | None, id: str, lock: bool = False) -> Job:

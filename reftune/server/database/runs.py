@@ -64,7 +64,7 @@ class RunTable(Tables):
             NotFound: there is no such job.
             Conflict: it does not run.
         """
-        with self._database.writing() as session:
+        with self._adapters.changing(), self._database.writing() as session:
             job = _running(session, id)
             if job.cancel_requested:
                 end(session, job, "cancelled", "info", "The job was cancelled")

@@ -1,13 +1,16 @@
 """What the parts of the store share: the database, the clock, and pages of a list."""
 
 import time
+import zlib
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from reftune.server.database.connection import Database
 from reftune.server.database.identifiers import is_id
+from reftune.server.database.records import AdapterRecord
+from reftune.server.database.remembered import Remembered
 from reftune.server.errors import NotFound
 
 
@@ -17,12 +20,19 @@ class _Dataclass(Protocol):
 
 Record = TypeVar("Record", bound=_Dataclass)
 
+REMEMBERED = 8192  # names of adapters, also of those that a tenant does not have
+
+
+# Any number that nobody else locks, see `upgrading`; the tenant's is the second half of the lock.
+COUNTING = 0x7265
+
 
 class Tables:
     """A part of the store. Its methods may be called by any thread; each is one transaction."""
 
     def __init__(self, database: Database):
         self._database = database
+        self._adapters: Remembered[AdapterRecord | None] = Remembered(REMEMBERED)
 
 
 def now() -> int:
@@ -59,6 +69,16 @@ def page(
 def visible(tenant: str, table: Any) -> Select[Any]:
     """Return a query for the rows of a tenant."""
     return select(table).where(table.tenant == tenant)
+
+
+def count_alone(session: Session, tenant: str) -> None:
+    """Let nobody else count what a tenant has, in order to add to it, until the transaction's end.
+
+    SQLite needs nothing: its transactions that write come one after the other.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        half = zlib.crc32(tenant.encode()) - 2**31  # of two numbers of 32 bits with a sign
+        session.execute(select(func.pg_advisory_xact_lock(COUNTING, half)))
 
 
 def record(kind: type[Record], row: Any, **further: Any) -> Record:

@@ -1,0 +1,103 @@
+"""Clients that send slowly, or nothing at all, keep nothing of the server."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.server.fake_engine import FakeEngine, serving
+from tests.tiny_text import byte_level
+
+TOKENIZER = byte_level(chat=True)
+USER = [{"role": "user", "content": "hi"}]
+BODY = json.dumps({"model": "tiny", "messages": USER, "max_tokens": 4}).encode()
+SECONDS = 1
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    engine = FakeEngine(TOKENIZER, lambda prompt, sampling: [70, 71, 72, 73])
+    with serving(engine, tmp_path_factory.mktemp("slow"), receive_seconds=SECONDS) as served:
+        yield served
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+
+
+def head(method: str, path: str, length: int, kind: str = "application/json") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {kind}"]
+    return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+
+def dripped(server, at_once: bytes, drops: bytes, size: int = 1) -> tuple[bytes, float]:
+    """Send the rest in drops until the server closes; return what it said and after how long."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as line:
+        line.settimeout(0.1)
+        began, said = time.monotonic(), b""
+        line.sendall(at_once)
+        while time.monotonic() - began < 10:
+            drop, drops = drops[:size], drops[size:]
+            try:
+                line.sendall(drop)
+                got = line.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            said += got
+            if not got:
+                break
+        return said, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("at_once", "drops"),
+    [
+        (b"", b""),
+        (b"GET /healthz HTTP/1.1\r\nHost: ", b"x" * 1000),
+        (head("GET", "/healthz", 10**6), b"x" * 1000),  # answered; nobody reads its body
+    ],
+    ids=["nothing", "head", "unread body"],
+)
+def test_without_a_request_the_connection_is_closed(server, at_once, drops) -> None:
+    said, seconds = dripped(server, at_once, drops)
+    assert (b"200 OK" in said) == (b"\r\n\r\n" in at_once)
+    assert SECONDS * 0.9 < seconds < SECONDS + 4
+
+
+@pytest.mark.parametrize(
+    "at_once",
+    [
+        head("POST", "/v1/chat/completions", 10_000),
+        head("POST", "/v1/files", 10_000, "multipart/form-data; boundary=x") + FORM,
+    ],
+    ids=["chat", "file"],
+)
+def test_a_body_that_comes_slowly_is_refused(server, at_once) -> None:
+    said, seconds = dripped(server, at_once, b"{" * 1000)
+    lines, _, error = said.partition(b"\r\n\r\n")
+    assert lines.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in lines
+    assert json.loads(error)["error"]["code"] == "too_slow"
+    assert SECONDS * 0.9 < seconds < SECONDS + 4
+
+
+def test_a_body_that_keeps_coming_may_take_longer(server, monkeypatch) -> None:
+    monkeypatch.setattr("reftune.server.api.bodies.BYTES_PER_SECOND", 50)
+    padded = BODY + b" " * (200 - len(BODY))
+    said, seconds = dripped(server, head("POST", "/v1/chat/completions", 200), padded, size=10)
+    assert said.startswith(b"HTTP/1.1 200")
+    assert seconds > 1.9 * SECONDS
+
+
+def test_an_answer_may_take_longer(server) -> None:
+    server.engine.gate.clear()
+    timer = threading.Timer(1.5 * SECONDS, server.engine.gate.set)
+    timer.start()
+    answer = server.client().chat.completions.create(model="tiny", messages=USER, stream=True)
+    assert [c.choices[0].finish_reason for c in answer][-1] == "stop"
+    timer.join()
+    # And the same connection serves on.
+    assert server.client().chat.completions.create(model="tiny", messages=USER).choices
