@@ -4,9 +4,8 @@ The answers are written in the order of the prompts, batch by batch, and the fil
 the only record of how far it got. How they were made is in a file beside it, `FILE.settings.json`.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from reftune.adapter_digest import adapter_digest
 from reftune.generation import (
     GenerationSettings,
     Model,
@@ -23,6 +23,9 @@ from reftune.generation import (
     generate_answers,
 )
 from reftune.output_folder import write_atomically
+
+# Given the number of batches that are done, the answers of those after them.
+Answers = Callable[[int], Iterator[list[str]]]
 
 
 def generate_file(
@@ -35,14 +38,10 @@ def generate_file(
 ) -> int:
     """Answer all rows into a JSONL file, or go on with a file that stopped half-way.
 
-    Each line holds the row's ``index`` (from 0), its columns, and ``output``, the answer. A column
-    of the row's own called ``output`` or ``index`` is kept as ``input_output``, ``input_index``.
-
     Args:
         model: with or without an adapter.
         rows: see `reftune.data.load_rows` with ``answers=False``.
-        out: the file. Whole batches in it count as done; what comes after them (a torn line, say)
-            is written anew.
+        out: the file, see `write_answers`.
         overwrite: start anew whatever is in the file.
 
     Returns:
@@ -53,9 +52,47 @@ def generate_file(
         ValueError: a line of the file does not belong to its row, or the file was begun with
             another model, adapter or settings.
     """
-    out, settings = Path(out), settings or GenerationSettings()
-    there = [] if overwrite else lines_there(out, rows)
+    settings = settings or GenerationSettings()
+
+    def answers(first_batch: int) -> Iterator[list[str]]:
+        prompts = encode_prompts(rows, tokenizer, settings.template)
+        return generate_answers(model, tokenizer, prompts, settings, first_batch)
+
     made_by = {**fingerprint(model), **asdict(settings)}
+    return write_answers(rows, answers, settings.batch_size, out, made_by, overwrite)
+
+
+def write_answers(
+    rows: Dataset,
+    answers: Answers,
+    batch_size: int,
+    out: str | Path,
+    made_by: dict[str, Any],
+    overwrite: bool = False,
+) -> int:
+    """Write answers into a JSONL file, or go on with a file that stopped half-way.
+
+    Each line holds the row's ``index`` (from 0), its columns, and ``output``, the answer. A column
+    of the row's own called ``output`` or ``index`` is kept as ``input_output``, ``input_index``.
+
+    Args:
+        answers: gives the answers of all batches but so many of the first ones.
+        batch_size: rows of a batch.
+        out: the file. Whole batches in it count as done; what comes after them (a torn line, say)
+            is written anew.
+        made_by: what must be the same for a file to be gone on with.
+        overwrite: start anew whatever is in the file.
+
+    Returns:
+        The number of rows that were already there.
+
+    Raises:
+        FileExistsError: the file is complete already.
+        ValueError: a line of the file does not belong to its row, or the file was begun in another
+            way.
+    """
+    out = Path(out)
+    there = [] if overwrite else lines_there(out, rows)
     record = out.with_name(out.name + ".settings.json")
     if there:
         check_same(record, made_by)
@@ -63,14 +100,14 @@ def generate_file(
         raise FileExistsError(
             f'"{out}" has the answers to all {len(rows)} rows already (--overwrite starts anew)'
         )
-    done = len(there) // settings.batch_size
-    kept = there[: done * settings.batch_size]
+    done = len(there) // batch_size
+    kept = there[: done * batch_size]
     with tqdm(
         total=len(rows), initial=len(kept), desc="answering", unit="row", dynamic_ncols=True
     ) as bar:
         file = None
         try:
-            for line in answer_lines(model, tokenizer, rows, settings, done):
+            for line in answer_lines(rows, answers(done), len(kept)):
                 if file is None:  # nothing is touched before the first answer is there
                     write_atomically(record, json.dumps(made_by, indent=2) + "\n")
                     write_atomically(out, "".join(kept))
@@ -88,10 +125,10 @@ def fingerprint(model: Model) -> dict[str, Any]:
     """Tell a model and its active adapter from others, by name and by the adapter's content."""
     if not isinstance(model, PeftModel):
         return {"model": model.name_or_path, "adapter": "none"}
-    digest = hashlib.sha256(repr(model.active_peft_config).encode())
-    for name, tensor in sorted(get_peft_model_state_dict(model).items()):
-        digest.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
-    return {"model": model.get_base_model().name_or_path, "adapter": digest.hexdigest()}
+    return {
+        "model": model.get_base_model().name_or_path,
+        "adapter": adapter_digest(model.active_peft_config, get_peft_model_state_dict(model)),
+    }
 
 
 def check_same(record: Path, made_by: dict[str, Any]) -> None:
@@ -110,17 +147,17 @@ def check_same(record: Path, made_by: dict[str, Any]) -> None:
 
 
 def answer_lines(
-    model: Model,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Dataset,
-    settings: GenerationSettings,
-    first_batch: int = 0,
+    rows: Dataset, answers: Iterable[list[str]], first_row: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Yield the lines of the file, as dicts; those of the first batches may be left out."""
-    prompts = encode_prompts(rows, tokenizer, settings.template)
-    number = first_batch * settings.batch_size
-    for answers in generate_answers(model, tokenizer, prompts, settings, first_batch):
-        for answer in answers:
+    """Yield the lines of the file, as dicts, from a row on.
+
+    Args:
+        answers: batch by batch, to the rows from that one on.
+        first_row: its number, from 0.
+    """
+    number = first_row
+    for batch in answers:
+        for answer in batch:
             yield {**_line(number, dict(rows[number])), "output": answer}
             number += 1
 

@@ -1,6 +1,6 @@
 """Answers to prompts: many in batches, or one word by word."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from reftune.collation import PaddingCollator
 from reftune.encoding import encode_prompt
+from reftune.prompt_batches import PromptBatch, in_batches
 from reftune.rendering import Template, render
 
 Model = PreTrainedModel | PeftModel
@@ -89,6 +90,7 @@ def generate_answers(
     prompts: list[list[int]],
     settings: GenerationSettings,
     first_batch: int = 0,
+    adapters: Sequence[str] | None = None,
 ) -> Iterator[list[str]]:
     """Answer prompts batch by batch.
 
@@ -96,6 +98,8 @@ def generate_answers(
         model: with or without an adapter.
         prompts: ids of each prompt, from `encode_prompts`.
         first_batch: leave out this many batches; the others are the same as without leaving out.
+        adapters: for each prompt the name of its adapter, which the model has, or `"__base__"`; the
+            active ones for all if `None`.
 
     Yields:
         The answers of one batch, without special tokens.
@@ -103,12 +107,25 @@ def generate_answers(
     Raises:
         ValueError: a prompt and ``max_new_tokens`` do not fit the model's positions.
     """
-    check_lengths(model, prompts, settings)
+    check_lengths(model.config, prompts, settings)
+    for batch in in_batches(prompts, settings.batch_size, first_batch, adapters):
+        yield answer_batch(model, tokenizer, batch, settings)
+
+
+def answer_batch(
+    model: Model,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: PromptBatch,
+    settings: GenerationSettings,
+) -> list[str]:
+    """Answer the prompts of one batch; nothing but the batch and the settings decides how."""
     collate = PaddingCollator(tokenizer, padding_side="left")
-    for start in range(first_batch * settings.batch_size, len(prompts), settings.batch_size):
-        rows = [{"input_ids": ids} for ids in prompts[start : start + settings.batch_size]]
-        answers = _generate(model, tokenizer, collate(rows), settings, settings.seed + start)
-        yield tokenizer.batch_decode(answers, skip_special_tokens=True)
+    inputs = collate([{"input_ids": ids} for ids in batch.prompts])
+    seed, named = settings.seed + batch.start, {}
+    if batch.adapters is not None:
+        named["adapter_names"] = batch.adapters
+    answers = _generate(model, tokenizer, inputs, settings, seed, **named)
+    return tokenizer.batch_decode(answers, skip_special_tokens=True)
 
 
 @torch.no_grad()
@@ -118,7 +135,7 @@ def _generate(
     batch: dict[str, torch.Tensor],
     settings: GenerationSettings,
     seed: int,
-    streamer: BaseStreamer | None = None,
+    **more: Any,
 ) -> torch.Tensor:
     """Return the new ids, ``(batch, at most max_new_tokens)``, with draws of our own seed."""
     model.eval()
@@ -130,18 +147,18 @@ def _generate(
             **batch,
             **settings.arguments(),
             pad_token_id=PaddingCollator(tokenizer).pad_id(),
-            streamer=streamer,
+            **more,
         )
     return ids[:, batch["input_ids"].size(1) :]
 
 
-def check_lengths(model: Model, prompts: list[list[int]], settings: GenerationSettings) -> None:
-    """Refuse prompts that, with the answer, are longer than the model.
+def check_lengths(config: Any, prompts: list[list[int]], settings: GenerationSettings) -> None:
+    """Refuse prompts that, with the answer, are longer than the model of this config.
 
     Raises:
         ValueError: names the first of them.
     """
-    room = getattr(model.config, "max_position_embeddings", None)
+    room = getattr(config, "max_position_embeddings", None)
     for number, ids in enumerate(prompts, start=1):
         if room and len(ids) + settings.max_new_tokens > room:
             raise ValueError(
@@ -202,8 +219,8 @@ def stream(
         ValueError: the prompt and ``max_new_tokens`` do not fit the model's positions.
     """
     settings = settings or GenerationSettings()
-    check_lengths(model, [prompt], settings)
+    check_lengths(model.config, [prompt], settings)
     batch = PaddingCollator(tokenizer)([{"input_ids": prompt}])
     pieces = _Pieces(tokenizer, write)
-    ids = _generate(model, tokenizer, batch, settings, settings.seed, pieces)
+    ids = _generate(model, tokenizer, batch, settings, settings.seed, streamer=pieces)
     return str(tokenizer.decode(ids[0], skip_special_tokens=True))

@@ -20,11 +20,14 @@ examples:
   reftune generate --adapter tips-adapter --data prompts.txt --out answers.jsonl --batch-size 64
   reftune generate --adapter tips-adapter --prompt "Who are you?" --prompt "Where do whales live?"
   reftune generate --model openai-community/gpt2 --prompt "Once upon a time" --temperature 0.8
+  reftune generate --adapters adapters/ --data questions.jsonl --out answers.jsonl
+  reftune generate --adapters adapters/ --data questions.jsonl --out answers.jsonl --ray auto
 
 data: as for `reftune train`, with or without the answers, or a .txt file with one prompt per line.
 A killed run goes on where it stopped when the same command is given again. Each line of the output
 has the row's index and columns, and "output", the answer; an "output" of the row's own becomes
-"input_output".
+"input_output". With --adapters each row has an adapter of its own: its column "adapter" names a
+sub-folder, and where it is empty, the row has that of --adapter, or the base model.
 """
 
 
@@ -34,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--data", metavar="D", help="the prompts, see below")
     asked.add_argument("--prompt", action="append", metavar="TEXT", help="one prompt; repeatable")
     parser.add_argument("--adapter", metavar="A", help="folder or hub id (none: the base model)")
+    parser.add_argument("--adapters", metavar="DIR", help="adapters that rows name, see below")
     add_model_options(parser)
+    parser.add_argument("--ray", metavar="ADDRESS", help='Ray cluster that answers, or "auto"')
+    parser.add_argument(
+        "--ray-workers", type=int, metavar="N", help="models on it (one per GPU or machine)"
+    )
     parser.add_argument("--out", metavar="FILE", help="JSONL file (default: standard output)")
     parser.add_argument("--overwrite", action="store_true", help="start the file anew")
     add_settings_options(parser)
@@ -75,9 +83,12 @@ def run(args: argparse.Namespace) -> int:
         raise FileNotFoundError(f'output "{args.out}": there is no such folder to write into')
     if args.out and args.data and Path(args.out).resolve() == Path(args.data).resolve():
         raise ValueError(f'output "{args.out}" is the data; expected another file')
+    if args.ray_workers is not None and (args.ray is None or args.ray_workers < 1):
+        raise ValueError(f"ray workers {args.ray_workers}: expected 1 or more, and --ray")
     from datasets import Dataset
 
-    from reftune.answers_file import answer_lines, generate_file
+    from reftune.answers_file import answer_lines, write_answers
+    from reftune.cli.answering import Answering
     from reftune.data import load_rows
 
     settings = build_settings(args)
@@ -85,12 +96,13 @@ def run(args: argparse.Namespace) -> int:
         rows = load_rows(args.data, split="test", answers=False)
     else:
         rows = Dataset.from_dict({"prompt": args.prompt})
-    model, tokenizer = load_for(args)
+    answering = Answering.of(args, rows, settings)
     if args.out is None:
-        for line in answer_lines(model, tokenizer, rows, settings):
+        for line in answer_lines(rows, answering()):
             print(json.dumps(line, ensure_ascii=False), flush=True)
         return 0
-    there = generate_file(model, tokenizer, rows, args.out, settings, args.overwrite)
+    size, made_by = settings.batch_size, answering.made_by()
+    there = write_answers(rows, answering, size, args.out, made_by, args.overwrite)
     if there:
         note(f"{there} of {len(rows)} rows were in {args.out} already (--overwrite starts anew)")
     note(f"{len(rows)} answers in {args.out}")

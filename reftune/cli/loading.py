@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from reftune.assets import TINY_CHAT
+from reftune.hub import fetch_from_hub, is_hub_id
 
 BUNDLED = "tiny-chat"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -31,28 +33,11 @@ def adapter_folder(name: str) -> Path:
     """
     folder = Path(name)
     if not folder.exists():
-        folder = _from_hub(name)
+        if not is_hub_id(name):
+            raise FileNotFoundError(f'adapter "{name}": no such folder')
+        folder = fetch_from_hub(name, ["adapter_*"], "adapter")
     read_adapter_config(folder)
     return folder
-
-
-def _from_hub(name: str) -> Path:
-    if not _is_hub_id(name):
-        raise FileNotFoundError(f'adapter "{name}": no such folder')
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["adapter_*"]))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise FileNotFoundError(
-            f'adapter "{name}": no such folder, and the hub gave no such adapter '
-            f"({type(error).__name__})"
-        ) from error
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and all(name.split("/")) and not name.startswith((".", "~"))
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -97,9 +82,26 @@ def load_base(name: str, dtype: str = "auto") -> tuple[Any, Any]:
         FileNotFoundError: neither a folder nor on the hub.
         ValueError: the folder holds no such model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
+    from reftune import processes
     from reftune.device import pick_device
+
+    model, tokenizer = _with_tokenizer(name, AutoModelForCausalLM.from_pretrained, dtype=dtype)
+    if not processes.divide_the_model():
+        model.to(pick_device())
+    return model.eval(), tokenizer
+
+
+def load_config(name: str) -> tuple[Any, Any]:
+    """Load the configuration of a model and its tokenizer; raises as `load_base` does."""
+    from transformers import AutoConfig
+
+    return _with_tokenizer(name, AutoConfig.from_pretrained)
+
+
+def _with_tokenizer(name: str, load: Callable[..., Any], **options: Any) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
 
     folder = Path(name)
     if folder.exists() and not (folder / "config.json").is_file():
@@ -107,8 +109,13 @@ def load_base(name: str, dtype: str = "auto") -> tuple[Any, Any]:
     if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise FileNotFoundError(f'model "{name}": no such folder')
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        return load(name, **options), AutoTokenizer.from_pretrained(name)
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(
+            f'model "{name}" needs a library that is not here ({reason}); if it is bitsandbytes: '
+            "pip install 'reftune[quantized]'"
+        ) from error
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         if folder.exists():
@@ -116,8 +123,6 @@ def load_base(name: str, dtype: str = "auto") -> tuple[Any, Any]:
         raise FileNotFoundError(
             f'model "{name}": no such folder, and the hub gave no such model ({reason})'
         ) from error
-    model.to(pick_device()).eval()
-    return model, tokenizer
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
@@ -126,12 +131,6 @@ def load_adapter(model: Any, folder: Path) -> Any:
     Raises:
         ValueError: it was made for another model.
     """
-    from peft import PeftModel
+    from reftune.shelf import attach
 
-    from reftune import ReftConfig  # makes PEFT know the method  # noqa: F401
-
-    try:
-        return PeftModel.from_pretrained(model, str(folder)).eval()
-    except (RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(f'adapter "{folder}" does not fit the model ({reason})') from error
+    return attach(model, folder)
