@@ -1,4 +1,4 @@
-"""Whether the extra `serve` is installed."""
+"""Whether the extras `serve` and `vllm` are installed."""
 
 import importlib.util
 
@@ -14,3 +14,13 @@ def need_serve() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"the server needs {', '.join(missing)}: pip install 'reftune[serve]'")
+
+
+def need_vllm() -> None:
+    """Make sure that vLLM is installed.
+
+    Raises:
+        ImportError: it is not; says how to install it.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ImportError("--engine vllm needs vllm: pip install 'reftune[serve,vllm]'")

@@ -2,12 +2,15 @@
 
 import socket
 import time
+from functools import partial
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from reftune.server.api.lifecycle import Lifecycle
+from reftune.server.connections import PatientConnection
 from reftune.server.logs import tell
 from reftune.server.settings import Settings
 
@@ -46,6 +49,7 @@ def make_server(app: FastAPI, settings: Settings, lifecycle: Lifecycle) -> Grace
     """Make the server; `run` of it returns when all is over."""
     config = uvicorn.Config(
         app,
+        http=cast(Any, partial(PatientConnection, seconds=settings.receive_seconds)),
         host=settings.host,
         port=settings.port,
         log_config=None,  # the logs are ours

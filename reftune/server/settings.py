@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 MEGABYTE = 2**20
+NUMBERS = ("max_", "requests_", "receive_", "stop_")  # what names of limits begin with
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class Settings:
         max_choices: answers to one request, over all its prompts.
         max_waiting: requests that wait for the model; beyond, new ones are told to come later.
         requests_per_minute: of one key; without keys there is no limit.
+        receive_seconds: for the head of a request; for its body too, but one that keeps coming has
+            longer.
         stop_seconds: how long running answers may go on when the server is told to stop.
+        trains: whether fine-tuning jobs are taken.
 
     Raises:
         ValueError: a limit is below 1, or the port is none.
@@ -44,12 +48,14 @@ class Settings:
     max_choices: int = 128
     max_waiting: int = 1000
     requests_per_minute: int = 3000
+    receive_seconds: int = 20
     stop_seconds: int = 60
+    trains: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name.startswith(("max_", "requests_", "stop_")) and value is not None:
+            if field.name.startswith(NUMBERS) and value is not None:
                 if value < 1:
                     raise ValueError(f"{field.name} {value}: expected 1 or more")
         if not 0 <= self.port < 2**16:  # other ones are taken modulo that, silently
