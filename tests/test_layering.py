@@ -14,6 +14,8 @@ LAYERS = [
         "assets",
         "emoji_text",
         "device",
+        "divided",
+        "hub",
     },
     {
         "config",
@@ -26,6 +28,7 @@ LAYERS = [
         "planner",
         "building",
         "hooking",
+        "precision",
         "rotations",
         "deferred_logits",
         "logits_tail",
@@ -44,6 +47,8 @@ LAYERS = [
         "__init__",
     },
     {
+        "processes",
+        "even_batches",
         "training_log",
         "output_folder",
         "stopping",
@@ -55,6 +60,11 @@ LAYERS = [
         "crew",
         "many",
         "answers_file",
+        "shelf",
+        "row_adapters",
+        "prompt_batches",
+        "cluster",
+        "adapter_digest",
         "generation",
         "demo",
         "tasks",
@@ -63,7 +73,7 @@ LAYERS = [
         "tuning",
         "serving",
     },
-    {"cli", "pyreft", "harness", "server", "__main__"},
+    {"cli", "pyreft", "harness", "server", "vllm", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

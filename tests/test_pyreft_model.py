@@ -243,7 +243,6 @@ def test_an_intervention_of_another_width_says_what_is_wrong():
         (lambda _: wrapped({"intervention": pyreft.LoreftIntervention}), "is a class"),
         (lambda _: wrapped(at("1")), "layer '1'"),
     ],
-    ids=str,
 )
 def test_wrong_input_says_what_is_wrong(act, message):
     with pytest.raises(ValueError, match=message):
