@@ -6,6 +6,7 @@ import statistics
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import describe_machine
 from benchmarks.serving.load import run_load, teach
@@ -20,6 +21,10 @@ HEAD = (
     "layer and the last prompt token. Rates are of generated tokens over all clients. Written by\n"
     "`python -m benchmarks.serving`."
 )
+SOAK = """\
+{minutes:g} minutes at full load: clients break off streams, close connections, send nonsense and
+post jobs, while an adapter is replaced all the time. Every whole answer is held against `generate`.
+Written by `python -m benchmarks.serving.soak`."""
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
@@ -81,18 +86,39 @@ def main() -> None:
         result = {"machine": describe_machine(), "versions": VERSIONS, "settings": settings}
         written = json.dumps({**result, "figures": found}, indent=1) + "\n"
         args.out.with_suffix(".json").write_text(written, encoding="utf-8")
-        args.out.write_text(page(result, found), encoding="utf-8")
+        soak = args.out.with_name(f"{args.out.stem}-soak.json")
+        soaked = json.loads(soak.read_text(encoding="utf-8")) if soak.exists() else None
+        args.out.write_text(page(result, found, soaked), encoding="utf-8")
 
 
-def page(told: dict[str, dict[str, object]], found: dict[str, float]) -> str:
-    """Return the figures as a page of Markdown."""
+def page(
+    told: dict[str, dict[str, object]],
+    found: dict[str, float],
+    soaked: dict[str, Any] | None = None,
+) -> str:
+    """Return the figures as a page of Markdown, with what came of a soak if there was one."""
     facts = [
         f"* {name}: {', '.join(f'{key} {value}' for key, value in of.items())}"
         for name, of in told.items()
     ]
     rows = [f"| {name} | {value:.3g} |" for name, value in found.items()]
     parts = ["# Serving, measured", HEAD, "\n".join(facts)]
-    return "\n\n".join([*parts, "\n".join(["| figure | |", "| --- | --- |", *rows])]) + "\n"
+    parts.append("\n".join(["| figure | |", "| --- | --- |", *rows]))
+    return "\n\n".join([*parts, *([] if soaked is None else soak_parts(soaked))]) + "\n"
+
+
+def soak_parts(soaked: dict[str, Any]) -> list[str]:
+    """Return the section about a soak."""
+    memory = {
+        f"memory of the server {when}, MB": round(of) for when, of in soaked["memory, MB"].items()
+    }
+    figures = {**soaked["counts"], "answers that were wrong": len(soaked["wrong"]), **memory}
+    rows = [f"| {name} | {value:,} |" for name, value in figures.items()]
+    return [
+        "## Everything that goes wrong",
+        SOAK.format(minutes=soaked["minutes"]),
+        "\n".join(["| figure | |", "| --- | --- |", *rows]),
+    ]
 
 
 if __name__ == "__main__":

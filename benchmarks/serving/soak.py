@@ -21,6 +21,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.machine import describe_machine
 from benchmarks.serving.load import PROMPTS, post_job
 from benchmarks.serving.server import serving, write_adapters
 from reftune.assets import EMOJI_TRAIN, TINY_CHAT
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--threads", type=int, default=2, help="of the server (2)")
     parser.add_argument("--port", type=int, default=8766)
+    parser.add_argument("--out", type=Path, help="a JSON for what came of it")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder, adapters = Path(place), Path(place) / "adapters"
@@ -197,7 +199,11 @@ def main() -> None:
     counts = warm.counts + soak.counts
     lost = counts["jobs posted"] - counts["jobs succeeded"]
     memory = {"after a tenth": before, "at the end": after}
-    print(json.dumps({"counts": counts, "memory, MB": memory, "wrong": wrong[:20]}, indent=1))
+    found = {"counts": counts, "memory, MB": memory, "wrong": wrong[:20]}
+    print(json.dumps(found, indent=1))
+    if args.out:
+        told = {"machine": describe_machine(), "minutes": args.minutes, **found}
+        args.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     raise SystemExit(1 if wrong or lost else 0)
 
 
