@@ -121,7 +121,7 @@ class Cell:
         """Search the rate, run the seeds, record the result of these and return it."""
         file, data = self.file(places.records), self.sets(places)
         known = read_record(file)
-        if known is not None and is_of(known, self._settings(places, data, known, seeds)):
+        if known is not None and self._is_current(known, places, data, seeds):
             return known
         folder, values = self.folder(places.out), self._search(places, data)
         model = places.base_models / self.studied.model
@@ -155,15 +155,17 @@ class Cell:
         cell = Cell(self.studied, METHODS[self.studied.model][0])
         return cell.experiment(places.base_models, cell.compared.rates[0], seeds)
 
-    def _settings(
-        self, places: Places, data: Path, known: dict[str, Any], seeds: tuple[int, ...]
-    ) -> dict[str, Any]:
-        """Return the settings of today, with the learning rate of a record."""
+    def _is_current(
+        self, known: dict[str, Any], places: Places, data: Path, seeds: tuple[int, ...]
+    ) -> bool:
+        """Whether a record is of today's settings, with the learning rate that it chose."""
         if self.is_base:
-            return untrained_settings(self._trained(places, seeds), data)
+            return is_of(known, untrained_settings(self._trained(places, seeds), data))
         rate = known["experiment"]["training"]["lr"]
         experiment = self.experiment(places.base_models, rate, seeds)
-        return settings_of(experiment, read_inputs(experiment, data), None, None)
+        settings = settings_of(experiment, read_inputs(experiment, data), None, None)
+        tried = {f"{rate:g}" for rate in self.compared.rates}
+        return set(known["search"]) == tried and is_of(known, settings)
 
 
 def validation_of(result: dict[str, Any]) -> float:

@@ -59,6 +59,9 @@ class Trainer(PlainTrainer):
         args: how to train.
         train_dataset: rows with `input_ids` and `labels`.
         others: of `transformers.Trainer`.
+
+    Raises:
+        ValueError: the model has a loss that cannot be shared out among processes.
     """
 
     def __init__(self, *, args: TrainingArguments, train_dataset: Dataset, **others: Any):
@@ -67,8 +70,15 @@ class Trainer(PlainTrainer):
         # Of an update, which has several batches if gradients are accumulated.
         self._update = self.get_total_train_batch_size(args)
         self._together = self._update // args.gradient_accumulation_steps
-        if self._shares_out():
-            self.train_dataset = with_blank(train_dataset)
+        if not self._shares_out():
+            return
+        if not self.model_accepts_loss_kwargs:
+            raise ValueError(
+                f"{type(self.model).__name__} takes no count of labelled tokens "
+                "(num_items_in_batch), without which processes learn something else than one does: "
+                "expected one process"
+            )
+        self.train_dataset = with_blank(train_dataset)
 
     def _shares_out(self) -> bool:
         return self._together > self.args.train_batch_size

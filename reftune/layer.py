@@ -109,10 +109,17 @@ class InterventionLayer(nn.Module, BaseTunerLayer):
         device = device or device_of(self._owner[0]) or device_of(self.planner.root)
         if device is not None and not any(parameter.is_meta for parameter in edit.parameters()):
             edit.to(device)
-            make_precise(edit)
+            self._stay_precise()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "InterventionLayer":
-        return super()._apply(keeping_precision(fn), recurse)
+        moved = super()._apply(keeping_precision(fn), recurse)
+        self._stay_precise()
+        return moved
+
+    def _stay_precise(self) -> None:
+        # Only where trainers cast data: torch's faster optimizers know no class but its own.
+        if getattr(self.planner.root, "is_quantized", False):
+            make_precise(self.reft_edits)
 
     def _edit_output(self, owner: nn.Module, args: tuple, output: Any) -> Any:
         if self.planner.idle or self.disable_adapters or not self.reft_edits:

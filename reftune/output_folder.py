@@ -35,7 +35,7 @@ CHECKPOINT_STATE = (
 )
 DIVIDED_WEIGHTS = ("pytorch_model_fsdp_0", "latest")
 CHECKPOINT_LAST = "trainer_state.json"
-# How the rows of an update are shared out; only their product changes what is learned.
+# How the rows of an update are shared out among processes.
 SHARES = ("batch_size", "accumulation", "processes")
 
 
@@ -150,8 +150,10 @@ def compare_settings(out: Path, settings: Mapping[str, Any]) -> None:
     """
     stored = json.loads((out / RECIPE).read_text(encoding="utf-8"))
     now = json.loads(json.dumps(settings))
-    # Batches of like length are made for so many processes.
-    if not now.get("group_by_length") and _rows_per_update(stored) == _rows_per_update(now):
+    # Another number of processes may go on. Batches of like length are made for so many of them.
+    others = stored.get("processes", 1) != now.get("processes", 1)
+    alike = _rows_per_update(stored) == _rows_per_update(now)
+    if others and alike and not now.get("group_by_length"):
         stored, now = (_without_shares(named) for named in (stored, now))
     for name in sorted({*stored, *now}):
         if stored.get(name) != now.get(name):

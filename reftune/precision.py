@@ -39,7 +39,8 @@ def _in_precision(own: Tensor, new: Tensor) -> Tensor:
     if new.dtype not in HALF or own.dtype in HALF:
         return new
     rounded = own.to(new.device, new.dtype)
-    same = own.shape == new.shape and not own.is_meta and torch.equal(rounded, new)
+    away = own.is_meta or new.is_meta
+    same = own.shape == new.shape and not away and torch.equal(rounded, new)
     return own.to(new.device) if same else new.to(own.dtype)
 
 

@@ -86,11 +86,8 @@ def train(
     drawing = processes.is_first() and can_draw()
     base, adapter = model.get_base_model(), model.active_adapters[0]
 
-    def encoded_for_it(rows: Dataset) -> tuple[Dataset, Dropped]:
-        return processes.together(lambda: encode_for(base, tokenizer, rows, recipe))
-
-    encoded, dropped = encoded_for_it(rows)
-    held_out = None if eval_rows is None else encoded_for_it(eval_rows)[0]
+    encoded, dropped = _encoded(base, tokenizer, rows, recipe)
+    held_out = None if eval_rows is None else _encoded(base, tokenizer, eval_rows, recipe)[0]
     settings = settings_of(model.peft_config[adapter], encoded, recipe)
     processes.by_first(lambda: open_output(out, existing, settings))
 
@@ -114,6 +111,12 @@ def train(
         return result_of(out, len(encoded), dropped)
 
     return processes.by_first(finish)
+
+
+def _encoded(
+    base: Any, tokenizer: PreTrainedTokenizerBase, rows: Dataset, recipe: TrainingRecipe
+) -> tuple[Dataset, Dropped]:
+    return processes.together(lambda: encode_for(base, tokenizer, rows, recipe))
 
 
 def gathered_state(trainer: PlainTrainer) -> dict[str, Tensor] | None:

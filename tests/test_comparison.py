@@ -21,6 +21,7 @@ from reftune.experiments.inputs import read_inputs, settings_of
 from reftune.experiments.methods import method_of
 from reftune.tasks import TASKS as REGISTERED
 
+measured = pytest.mark.skipif(not any(RECORDS.rglob("*.json")), reason="nothing has been measured")
 ENVIRONMENT = {"device": "a machine", "torch": "2.13.0"}
 
 
@@ -201,8 +202,14 @@ def test_the_best_rate_by_validation_is_the_one_that_is_run_and_kept(places, mon
     (cell.sets(places) / "train.jsonl").write_text(json.dumps(ROW) + "\n")
     assert cell.run(places)["sha256"] != record["sha256"]
     assert len(asked) == 8
+    said = json.loads(cell.file(places.records).read_text())
+    said["search"].popitem()
+    cell.file(places.records).write_text(json.dumps(said))
+    assert cell.run(places)["search"].keys() == record["search"].keys()
+    assert len(asked) == 12
 
 
+@measured
 def test_what_is_kept_is_of_todays_settings():
     kept = {part.file(RECORDS): part for part in in_order()}
     written = sorted(RECORDS.rglob("*.json"))
@@ -223,7 +230,7 @@ def test_what_is_kept_is_of_todays_settings():
             assert {float(one) for one in record["search"]} == set(rates)
 
 
-@pytest.mark.skipif(not any(RECORDS.rglob("*.json")), reason="nothing has been measured")
+@measured
 def test_the_page_is_that_of_what_is_kept(tmp_path):
     write_page(RECORDS, tmp_path)
     page = (RECORDS.parent.parent / "docs" / "RESULTS.md").read_text(encoding="utf-8")

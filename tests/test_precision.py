@@ -2,10 +2,13 @@
 
 import copy
 import pickle
+import sys
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import _default_to_fused_or_foreach
+from transformers import PreTrainedModel
 
 from tests.adapters import adapted
 
@@ -18,6 +21,12 @@ def as_trl(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def quantized(monkeypatch):
+    """Let models pass for quantized ones, as transformers marks them."""
+    monkeypatch.setattr(PreTrainedModel, "is_quantized", True, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +63,19 @@ def test_a_config_in_half_precision_is_kept_too():
 def test_what_is_pickled_names_no_class_of_ours():
     (parameter, *_) = edits(adapted(layers=[0])).values()
     assert b"reftune" not in pickle.dumps(parameter)
+
+
+def test_the_class_outlasts_a_model_that_is_emptied():
+    model = adapted(layers=[0])
+    model.to("meta").to_empty(device="cpu")
+    as_trl(model)
+    assert {p.dtype for p in edits(model).values()} == {torch.float32}
+
+
+def test_upon_other_models_edits_are_what_fast_optimizers_take(monkeypatch):
+    monkeypatch.delattr(PreTrainedModel, "is_quantized")
+    parameters = list(edits(adapted(layers=[0])).values())
+    torch_has = sys.modules[_default_to_fused_or_foreach.__module__]
+    monkeypatch.setattr(torch_has, "_get_foreach_kernels_supported_devices", lambda: ["cpu"])
+    assert _default_to_fused_or_foreach(parameters, differentiable=False) == (False, True)
+    nn.Parameter(parameters[0])

@@ -25,11 +25,13 @@ from reftune.experiments.language import Language
 from reftune.experiments.loading import Base
 from reftune.experiments.means import means
 from reftune.experiments.methods.method import Method
+from reftune.experiments.processor_time import processor_time
 from reftune.experiments.trained_model import save_trained
 from reftune.output_folder import write_atomically
 from reftune.tasks import Task
 
 RESULT, RECORD, ADAPTER = "result.json", "training.json", "adapter"
+PROCESSOR = "processor_seconds.txt"
 LIBRARIES = ("reftune", "torch", "transformers", "peft", "accelerate", "datasets")
 
 
@@ -143,9 +145,8 @@ def _train(
     both = sum(p.numel() for p in model.parameters() if p.requires_grad)
     rows, dropped = kind.encode(base, recipe)
     best = kind.best_epoch(model, base, folder, recipe)
-    begun = time.process_time()
-    fitted = fit(model, rows, kind.collate(base), folder, recipe, [best] if best else [])
-    processor = round(time.process_time() - begun, 3)
+    with processor_time(folder / PROCESSOR) as spent:
+        fitted = fit(model, rows, kind.collate(base), folder, recipe, [best] if best else [])
     if best is not None:
         best.restore()
     save_trained(experiment, method, model, folder / ADAPTER, kind.facts())
@@ -157,7 +158,7 @@ def _train(
         "steps": fitted.steps,
         "loss": fitted.loss,
         "train_seconds": fitted.seconds,
-        "processor_seconds": processor,
+        "processor_seconds": spent(),
         "memory_bytes": fitted.memory_bytes,
         **kind.describe_best(best),
     }

@@ -1,6 +1,12 @@
 """What one process says or does, all know."""
 
+import pytest
+from datasets import Dataset
+from transformers import TrainingArguments
+
 from reftune import processes
+from reftune.even_batches import Trainer
+from tests.adapters import LLAMA
 from tests.distributed.ranks import on_ranks
 
 
@@ -35,3 +41,12 @@ def test_all_end_if_one_fails_and_one_says_why():
 def test_one_process_needs_nobody():
     error = "ZeroDivisionError: division by zero"
     assert talk() == ["first", error, "True", "first", error]
+
+
+def test_a_loss_that_cannot_be_shared_out_is_an_error(monkeypatch, tmp_path):
+    model = LLAMA.build()
+    monkeypatch.setattr(type(model), "accepts_loss_kwargs", False, raising=False)
+    monkeypatch.setattr(Trainer, "_shares_out", lambda self: True)
+    rows = Dataset.from_list([{"input_ids": [1, 2], "labels": [-100, 2]}])
+    with pytest.raises(ValueError, match="LlamaForCausalLM takes no count of labelled tokens"):
+        Trainer(model=model, args=TrainingArguments(str(tmp_path)), train_dataset=rows)

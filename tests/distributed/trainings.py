@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import TrainerCallback, set_seed
 
 from reftune import ReftConfig, processes, training
+from reftune.attached import reuse_of
 from reftune.recipe import TrainingRecipe
 from reftune.reuse import without_reuse
 from reftune.training_log import read_log
@@ -85,6 +86,8 @@ def run(out: Path, case: Case) -> str:
             training.train(model, tokenizer, rows, out, recipe, **case.options)
     except (Exception, KeyboardInterrupt) as error:
         return f"{type(error).__name__}: {error}"
+    if case.reuse:
+        return "".join(f"nothing is reused: {one.reason}" for one in reuse_of(base) if one.reason)
     return ""
 
 
