@@ -28,7 +28,7 @@ def test_the_models_are_those_that_pyreft_had(name):
             batch, _ = batch_of({"model": name, "inputs": key.split("/")[2]})
             with torch.no_grad():
                 logits = kept(model(**batch).logits, batch["attention_mask"])
-            torch.testing.assert_close(logits, expected, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 # pyvene takes two positions under "base" for a pair of source and base, and edits the second alone.
