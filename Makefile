@@ -116,10 +116,11 @@ $(OLDEST)/.test: pyproject.toml constraints/oldest.txt
 	@$(OLDEST)/bin/python $(PIP_INSTALL) -c constraints/oldest.txt -e ".[test]"
 	@touch $@
 
-$(RAY)/.made: $(SETUP_FILES)
+$(RAY)/.made: $(SETUP_FILES) constraints/ray.txt
 	$(call make_venv,$(RAY))
 	@echo "Setting up $(RAY) (once; it may take a few minutes) ..."
-	@$(RAY)/bin/python $(PIP_INSTALL) -c constraints/current.txt -e ".[ray]" pytest jaxtyping beartype
+	@$(RAY)/bin/python $(PIP_INSTALL) -c constraints/current.txt -c constraints/ray.txt \
+		-e ".[ray]" pytest jaxtyping beartype
 	@touch $@
 
 # torch comes first, with what it needs; the file pins the rest, and leaves out what text needs not.

@@ -7,6 +7,7 @@ the only record of how far it got. How they were made is in a file beside it, `F
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -92,33 +93,45 @@ def write_answers(
             way.
     """
     out = Path(out)
+    there = _whole_lines(rows, out, made_by, overwrite)
+    done = len(there) // batch_size
+    kept = there[: done * batch_size]
+
+    def begin() -> None:
+        write_atomically(_record_of(out), json.dumps(made_by, indent=2) + "\n")
+        write_atomically(out, "".join(kept))
+
+    _append(out, begin, answer_lines(rows, answers(done), len(kept)), len(kept), len(rows))
+    return len(kept)
+
+
+def _record_of(out: Path) -> Path:
+    return out.with_name(out.name + ".settings.json")
+
+
+def _whole_lines(rows: Dataset, out: Path, made_by: dict[str, Any], overwrite: bool) -> list[str]:
     there = [] if overwrite else lines_there(out, rows)
-    record = out.with_name(out.name + ".settings.json")
     if there:
-        check_same(record, made_by)
+        check_same(_record_of(out), made_by)
     if len(there) == len(rows):
         raise FileExistsError(
             f'"{out}" has the answers to all {len(rows)} rows already (--overwrite starts anew)'
         )
-    done = len(there) // batch_size
-    kept = there[: done * batch_size]
-    with tqdm(
-        total=len(rows), initial=len(kept), desc="answering", unit="row", dynamic_ncols=True
-    ) as bar:
-        file = None
-        try:
-            for line in answer_lines(rows, answers(done), len(kept)):
-                if file is None:  # nothing is touched before the first answer is there
-                    write_atomically(record, json.dumps(made_by, indent=2) + "\n")
-                    write_atomically(out, "".join(kept))
-                    file = out.open("a", encoding="utf-8")
+    return there
+
+
+def _append(
+    out: Path, begin: Callable[[], None], lines: Iterator[dict[str, Any]], done: int, total: int
+) -> None:
+    """Write lines as they come; the file is begun with the first one, and not touched before."""
+    with tqdm(total=total, initial=done, desc="answering", unit="row", dynamic_ncols=True) as bar:
+        first = list(islice(lines, 1))
+        begin()
+        with out.open("a", encoding="utf-8") as file:
+            for line in chain(first, lines):
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 bar.update()
-        finally:
-            if file is not None:
-                file.close()
-    return len(kept)
 
 
 def fingerprint(model: Model) -> dict[str, Any]:

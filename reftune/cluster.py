@@ -95,30 +95,32 @@ def cluster_answers(
     need_ray()
     check_address(address)
     with _connected(address):
-        import ray.data
-        from ray.data import ActorPoolStrategy, DataContext
         from ray.exceptions import RayError
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it set another
-        count, each = resources(ray.nodes(), workers)
-        context = DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        pieces = min(len(batches), MOST_PIECES)
-        rows = ray.data.from_items([packed(batch) for batch in batches], override_num_blocks=pieces)
-        answered = rows.map(
-            Worker,
-            fn_constructor_args=(load,),
-            compute=ActorPoolStrategy(size=count),
-            **each,
-        )
         try:
             # What still runs is stopped before Ray is left.
-            with closing(iter(answered.iter_rows())) as found:
-                starts = [batch.start for batch in batches]
-                yield from in_order(map(unpacked, found), starts)
+            with closing(_answered(load, batches, workers)) as found:
+                yield from in_order(map(unpacked, found), [batch.start for batch in batches])
         except RayError as error:
             raise RuntimeError(f"the cluster failed: {_said(error)}") from error
+
+
+def _answered(
+    load: Callable[[], Answer], batches: Sequence[PromptBatch], workers: int | None
+) -> Any:
+    import ray.data
+    from ray.data import ActorPoolStrategy, DataContext
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # importing it set another
+    count, each = resources(ray.nodes(), workers)
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    pieces = min(len(batches), MOST_PIECES)
+    rows = ray.data.from_items([packed(batch) for batch in batches], override_num_blocks=pieces)
+    pool = ActorPoolStrategy(size=count)
+    answered = rows.map(Worker, fn_constructor_args=(load,), compute=pool, **each)
+    return iter(answered.iter_rows())
 
 
 def unpacked(row: dict[str, Any]) -> tuple[int, list[str]]:
@@ -174,7 +176,8 @@ def resources(
     if gpus:
         count = workers or gpus
         # Several on a GPU if that is what was asked for.
-        return count, {"num_gpus": min(1.0, gpus / count)}
+        on_one = max(1, -(-count // gpus))  # workers on the GPU that has most
+        return count, {"num_gpus": 1 / on_one}
     cores = [int(of["CPU"]) for of in alive if of.get("CPU", 0) >= 1]
     if not cores:
         raise ValueError("the Ray cluster has no processors: expected a machine with one at least")

@@ -55,13 +55,13 @@ def adapters_of_rows(rows: Dataset, adapters: Path, default: Path | None = None)
     there = {file.parent.name: file.parent for file in adapters.glob(f"*/{CONFIG_NAME}")}
     if default is not None:
         there[DEFAULT] = default
-    named = rows[COLUMN]
-    names = [cell or (BASE if default is None else DEFAULT) for cell in named]
+    empty = BASE if default is None else DEFAULT
+    names = [empty if cell is None or cell == "" else cell for cell in rows[COLUMN]]
     for number, name in enumerate(names, start=1):
-        if name != BASE and name not in there:
+        if not isinstance(name, str) or (name != BASE and name not in there):
             known = ", ".join(sorted(there)[:5]) or "none"
             raise ValueError(
                 f'row {number}: {COLUMN} {name!r:.60}: expected one of those in "{adapters}" '
                 f"({len(there)} of them: {known}{', ...' if len(there) > 5 else ''})"
             )
-    return RowAdapters(names, {name: there[name] for name in set(names) - {BASE}})
+    return RowAdapters(names, {name: there[name] for name in sorted({*names} - {BASE})})

@@ -59,7 +59,8 @@ class Shelf:
         self.model: Model = model
         self.tokenizer, self.folders, self.settings = tokenizer, folders, settings
         self._slots = Slots(max(room, settings.batch_size))
-        self._attached: dict[int, str] = {}
+        # By slot: the name that rows have for an adapter, and the one that the model has.
+        self._attached: dict[int, tuple[str, str]] = {}
         self._numbers = count()
 
     def answer(self, batch: PromptBatch) -> list[str]:
@@ -69,25 +70,35 @@ class Shelf:
             ValueError: an adapter does not fit the model.
         """
         wanted = [name for name in dict.fromkeys(batch.adapters or ()) if name != BASE]
-        taken = {name: self._take(name) for name in wanted}
-        for name in wanted:
-            self._slots.give(name)
+        slots: dict[str, int] = {}
+        try:
+            for name in wanted:
+                slots[name] = self._take(name)
+            taken = {name: self._put(name, slot) for name, slot in slots.items()}
+        finally:
+            for name in slots:
+                self._slots.give(name)
         names = None  # of a model that has no adapters yet, and knows of no names
         if isinstance(self.model, PeftModel):
             names = [taken.get(name, BASE) for name in batch.adapters or ()]
         named = replace(batch, adapters=names)
         return answer_batch(self.model, self.tokenizer, named, self.settings)
 
-    def _take(self, name: str) -> str:
-        """Return the name under which an adapter is attached; attach it if it is not."""
+    def _take(self, name: str) -> int:
         place = self._slots.take(name)
         assert place is not None  # there are as many slots as rows in a batch
-        slot, new = place
-        if new:
-            attached = f"row_adapter_{next(self._numbers)}"  # folders may have a dot in their name
-            self.model = attach(self.model, self.folders[name], attached)
-            if slot in self._attached:
-                self.model.set_adapter(attached)  # PEFT warns if an active one is deleted
-                self.model.delete_adapter(self._attached[slot])
-            self._attached[slot] = attached
-        return self._attached[slot]
+        return place[0]
+
+    def _put(self, name: str, slot: int) -> str:
+        """Return the name under which an adapter is attached; attach it if it is not."""
+        there = self._attached.get(slot)
+        # A slot may still have another one's adapter although it is not new: if attaching failed.
+        if there is not None and there[0] == name:
+            return there[1]
+        attached = f"row_adapter_{next(self._numbers)}"  # folders may have a dot in their name
+        self.model = attach(self.model, self.folders[name], attached)
+        if there is not None:
+            self.model.set_adapter(attached)  # PEFT warns if an active one is deleted
+            self.model.delete_adapter(there[1])
+        self._attached[slot] = (name, attached)
+        return attached

@@ -92,6 +92,8 @@ def node(alive: bool = True, **of: float) -> dict:
         ([node(memory=1e9), node(CPU=4)], None, (1, {"num_cpus": 4.0})),
         ([node(CPU=8, GPU=2), node(CPU=4, GPU=1)], None, (3, {"num_gpus": 1.0})),
         ([node(CPU=8, GPU=2)], 4, (4, {"num_gpus": 0.5})),
+        ([node(CPU=8, GPU=2)], 3, (3, {"num_gpus": 0.5})),  # a third of two is on no GPU
+        ([node(CPU=8, GPU=1), node(CPU=8, GPU=1)], 5, (5, {"num_gpus": 1 / 3})),
         ([node(CPU=8, GPU=2)], 1, (1, {"num_gpus": 1.0})),
     ],
 )

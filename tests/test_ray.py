@@ -66,12 +66,16 @@ def test_the_file_is_that_of_one_process_and_is_gone_on_with(folder, address, op
 
 
 def workers() -> list[psutil.Process]:
-    """Return the running workers of clusters of ours."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any("MapWorker" in part for part in process.info["cmdline"] or ()):
-            found.append(process)
-    return found
+    """Return the running workers of the cluster, which this process has started."""
+    below = psutil.Process().children(recursive=True)
+    return [one for one in below if any("MapWorker" in part for part in command_of(one))]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # it has ended just now
+        return []
 
 
 def test_a_worker_that_is_killed_from_outside_loses_and_doubles_nothing(folder, address):

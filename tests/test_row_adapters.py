@@ -78,6 +78,34 @@ def test_few_are_attached_at_a_time(folder):
     assert answers == alone(folder)
 
 
+@pytest.mark.parametrize("break_", ["away", "wide"])
+def test_after_an_adapter_that_failed_rows_have_their_own(folder, tmp_path, break_):
+    save_adapters(tmp_path, ["wide"], hidden_size=24)
+    bad = {"away": tmp_path / "nowhere", "wide": tmp_path / "adapters" / "wide"}[break_]
+    folders = {name: folder / "adapters" / name for name in NAMES}
+    settings = GenerationSettings(max_new_tokens=8, batch_size=1)
+    shelf = Shelf(tiny_llama(TOKENIZER), TOKENIZER, folders, settings, room=1)
+
+    def answer(name: str) -> str:
+        row = next(number for number, row in enumerate(ROWS) if row["adapter"] == name)
+        prompts = encode_prompts(Dataset.from_list([ROWS[row]]), TOKENIZER)
+        (batch,) = in_batches(prompts, 1, adapters=[name])
+        return shelf.answer(batch)[0]
+
+    expected = {row["adapter"]: said for row, said in zip(ROWS[:4], alone(folder), strict=False)}
+    for failing in ("first", "later"):
+        good, folders["anna"] = folders["anna"], bad
+        for _ in range(2):
+            with pytest.raises(ValueError, match="does not fit the model"):
+                answer("anna")
+        folders["anna"] = good
+        assert answer("anna") == expected["anna"], failing
+        assert answer("v1.2") == expected["v1.2"], failing
+        assert answer("ben") == expected["ben"], failing
+        assert isinstance(shelf.model, PeftModel)
+        assert len(shelf.model.peft_config) == 1
+
+
 def test_attached_adapters_are_named_per_prompt(folder):
     model = attach(tiny_llama(TOKENIZER), folder / "adapters" / "anna", "anna")
     attach(model, folder / "adapters" / "ben", "ben")
@@ -136,6 +164,9 @@ def test_a_file_of_the_library_is_gone_on_with_by_the_tool(folder, tmp_path):
         ('{"prompt": "a", "adapter": "eve"}', "adapters", ["row 1", "'eve'", "anna, ben"]),
         ('{"prompt": "a", "adapter": "../model"}', "adapters", ["row 1", "'../model'"]),
         ('{"prompt": "a", "adapter": 3}', "adapters", ["row 1", "adapter 3"]),
+        ('{"prompt": "a", "adapter": 0}', "adapters", ["row 1", "adapter 0"]),
+        ('{"prompt": "a", "adapter": false}', "adapters", ["row 1", "adapter False"]),
+        ('{"prompt": "a", "adapter": ["anna"]}', "adapters", ["row 1", "adapter ['anna']"]),
         ('{"prompt": "a"}', "adapters", ['columns prompt: expected also "adapter"']),
         ('{"prompt": "a", "adapter": "eve"}', "nowhere", ["nowhere", "no such folder"]),
         ('{"prompt": "a", "adapter": "eve"}', "model", ["0 of them: none"]),
@@ -152,3 +183,23 @@ def test_an_adapter_of_another_model_is_named(folder, tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "adapter": "wide"}\n')
     command = ["generate", "--model", f"{folder}/model", "--data", f"{tmp_path}/rows.jsonl"]
     fails(capsys, [*command, "--adapters", f"{tmp_path}/adapters"], "wide", "hidden", "24", "16")
+
+
+def test_adapters_of_other_base_models_need_one_that_is_named(folder, tmp_path, capsys):
+    save_adapters(tmp_path, ["anna", "ben", "unused"])
+    for name in ("anna", "ben", "unused"):
+        file = tmp_path / "adapters" / name / "adapter_config.json"
+        base = f"{folder}/model" if name == "anna" else str(tmp_path / name)
+        file.write_text(
+            json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": base})
+        )
+    save_tiny_model(tmp_path / "ben", chat=True)
+    rows = [{"prompt": "a", "adapter": name} for name in ("ben", "anna")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["generate", "--data", f"{tmp_path}/rows.jsonl", "--max-new-tokens", "1"]
+    command += ["--adapters", f"{tmp_path}/adapters"]
+    fails(capsys, command, "adapters/anna", "adapters/ben", f"{folder}/model", "say --model")
+    assert main([*command, "--model", f"{folder}/model"]) == 0
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[1]) + "\n")
+    assert main(command) == 0
+    fails(capsys, [*command, "--adapter", f"{tmp_path}/adapters/ben"], "say --model")

@@ -1,7 +1,7 @@
 """How `reftune generate` comes to its answers: from a model here, or from workers of a cluster."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -89,8 +89,9 @@ class Answering:
         adapter = adapter_folder(args.adapter) if args.adapter else None
         named = adapters_of_rows(rows, Path(args.adapters), adapter) if args.adapters else None
         folders = None if named is None else dict(named.folders)
-        own = adapter or next(iter((folders or {}).values()), None)
-        loading = Loading(resolve_model(args.model, own), args.dtype, adapter, folders, settings)
+        given = [folder for folder in (adapter, *(folders or {}).values()) if folder is not None]
+        base = _common_base(args.model, given)
+        loading = Loading(base, args.dtype, adapter, folders, settings)
         config, tokenizer = load_config(loading.model)
         return cls(rows, loading, named, config, tokenizer, args.ray, args.ray_workers)
 
@@ -114,3 +115,21 @@ class Answering:
         if self.address is not None:
             return cluster_answers(self.loading.elsewhere(), batches, self.address, self.workers)
         return map(self.loading(), batches)
+
+
+def _common_base(name: str | None, adapters: Sequence[Path]) -> str:
+    """Decide which base model is meant by the one named and by the adapters' own.
+
+    Raises:
+        ValueError: none is named, and the adapters do not have the same one.
+    """
+    if not adapters:
+        return resolve_model(name)
+    bases = {resolve_model(name, folder): folder for folder in adapters}
+    if len(bases) > 1:
+        (one, first), (other, second), *_ = bases.items()
+        raise ValueError(
+            f'the adapters "{first}" and "{second}" are of other base models ("{one}" and '
+            f'"{other}"); say --model'
+        )
+    return next(iter(bases))

@@ -7,11 +7,11 @@ of its own, in which answers are followed.
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -21,6 +21,7 @@ from reftune.serving.settings import EngineStats
 
 FIGURES_SECONDS = 2.0  # until it is given up to ask for them
 ABORT_SECONDS = 10.0  # for answers that are cut off when the engine stops
+STOPPED = Failed("the engine was stopped")
 
 
 class Client(Protocol):
@@ -64,6 +65,14 @@ class Client(Protocol):
         ...
 
 
+@dataclass
+class Asked:
+    """An answer that is on its way: who gets its events, and what gives it, once it is begun."""
+
+    notify: Notify
+    task: asyncio.Task[Event] | None = None
+
+
 class VllmEngine:
     """Serves one base model with adapters from folders, on vLLM.
 
@@ -78,7 +87,7 @@ class VllmEngine:
         self.max_length = client.max_length
         self._client = client
         self._stats = EngineStats(client.slots)
-        self._asked: dict[str, Future[Event]] = {}
+        self._asked: dict[str, Asked] = {}
         self._numbers = itertools.count(1)
         self._idle = threading.Condition()
         self._taking = False
@@ -100,14 +109,15 @@ class VllmEngine:
             self._taking = False
             if drain:
                 self._idle.wait_for(lambda: not self._asked or not self._client.alive)
-            left = list(self._asked)
-        for name in left:
-            self.cancel(name)
-        with self._idle:
+            for name in self._asked:
+                self.cancel(name)
             self._idle.wait_for(lambda: not self._asked, ABORT_SECONDS)
+            left = list(self._asked)
         self._client.shutdown()
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            for name in left:  # vLLM does not take them back, but nobody must wait for them
+                self._loop.call_soon_threadsafe(self._end, name, STOPPED)
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
             self._thread.join()
             self._loop.close()
 
@@ -147,16 +157,19 @@ class VllmEngine:
             if not self.alive:
                 raise EngineStopped("the engine takes no requests: it was stopped or has failed")
             self._stats.prompt_tokens += len(prompt)
+            self._asked[name] = Asked(notify)
             answer = self._client.answer(name, list(prompt), sampling, adapter)
-            self._asked[name] = future = self._begin(self._follow(answer, notify))
-        future.add_done_callback(partial(self._end, name, notify))
+            self._loop.call_soon_threadsafe(self._begin, name, answer)
         return name
 
     def cancel(self, request: str) -> None:
-        """End an answer that is not wanted any more; nothing happens if it is over."""
-        future = self._asked.get(request)
-        if future is not None:
-            future.cancel()
+        """Have an answer end that is not wanted any more; nothing happens if it is over.
+
+        Its last event comes when vLLM has taken it back.
+        """
+        with self._idle:  # a loop that has answers is not closed
+            if request in self._asked:
+                self._loop.call_soon_threadsafe(self._take_back, request)
 
     def forget(self, adapter: Path) -> None:
         """Keep nothing of a folder that is deleted; running answers go on with what they have."""
@@ -181,10 +194,10 @@ class VllmEngine:
     def stats(self) -> EngineStats:
         """What happened since the start; figures of the slots are vLLM's, if it is there."""
         if self.alive:
-            asked = self._begin(self._client.figures())
+            asked = asyncio.run_coroutine_threadsafe(self._client.figures(), self._loop)
             try:
                 used, self._stats.evictions = asked.result(FIGURES_SECONDS)
-            except TimeoutError:  # it is busy, and the last figures must do
+            except Exception:  # vLLM is busy, or it has just died: the last figures must do
                 asked.cancel()
             else:
                 # Every adapter that was put into a slot is there still, or had to leave.
@@ -192,8 +205,22 @@ class VllmEngine:
                 self._stats.slot_loads = used + self._stats.evictions
         return self._stats
 
-    def _begin(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+    def _begin(self, name: str, answer: AsyncIterator[Event]) -> None:
+        asked = self._asked[name]
+        asked.task = self._loop.create_task(self._follow(answer, asked.notify))
+        asked.task.add_done_callback(partial(self._done, name))
+
+    async def _leave(self) -> None:
+        # Tasks of vLLM's own are cancelled by now, but not over.
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=ABORT_SECONDS)
+        self._loop.stop()
+
+    def _take_back(self, name: str) -> None:
+        task = self._asked[name].task if name in self._asked else None
+        # The second time would break off what vLLM does the first time.
+        if task is not None and not task.cancelling():
+            task.cancel()
 
     async def _follow(self, answer: AsyncIterator[Event], notify: Notify) -> Event:
         """Hand over the tokens of an answer, and return how it ends."""
@@ -206,15 +233,18 @@ class VllmEngine:
                 end = event
         return end
 
-    def _end(self, name: str, notify: Notify, future: Future[Event]) -> None:
+    def _done(self, name: str, task: asyncio.Task[Event]) -> None:
+        if task.cancelled():
+            self._end(name, Finished("cancelled") if self._taking else STOPPED)
+        elif (error := task.exception()) is not None:
+            self._end(name, Failed(f"{type(error).__name__}: {error}"))
+        else:
+            self._end(name, task.result())
+
+    def _end(self, name: str, event: Event) -> None:
         """Tell how an answer ended, once."""
         with self._idle:
-            self._asked.pop(name, None)
+            asked = self._asked.pop(name, None)
             self._idle.notify_all()
-        if future.cancelled():
-            stopped = not self._taking
-            notify(Failed("the engine was stopped") if stopped else Finished("cancelled"))
-        elif (error := future.exception()) is not None:
-            notify(Failed(f"{type(error).__name__}: {error}"))
-        else:
-            notify(future.result())
+        if asked is not None:
+            asked.notify(event)

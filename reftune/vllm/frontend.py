@@ -14,7 +14,7 @@ from reftune.vllm.reading import AdapterReader
 from reftune.vllm.settings import VllmSettings, settings_of
 from reftune.vllm.ticket import ASKED, Ticket, refuse_forged
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class Frontend:
@@ -75,8 +75,8 @@ class Frontend:
             )
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(
-                f"{ASKED}={name!r:.100}: expected the name of an adapter, of letters, digits, "
-                "dots, dashes and underscores"
+                f"{ASKED}={name!r:.100}: expected the name of an adapter, of up to 128 letters, "
+                "digits, dots, dashes and underscores"
             )
         shared = Path(settings.adapters).resolve()
         folder = shared / name

@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,8 @@ class FakeClient:
         self.gate.set()
         self.asked: list[tuple[list[int], Path | None]] = []
         self.taken_back: list[str] = []
+        self.taken_back_slowly = 0.01  # seconds
+        self.taken_back_when_shut: list[str] | None = None
         self.forgotten: list[Path] = []
         self.is_shut = False
 
@@ -47,6 +50,7 @@ class FakeClient:
                     raise ZeroDivisionError("thirteen")
                 yield Token(token)
         except asyncio.CancelledError:
+            await asyncio.sleep(self.taken_back_slowly)
             self.taken_back.append(name)
             raise
         yield Finished("stop" if len(prompt) < sampling.max_tokens else "length")
@@ -55,6 +59,7 @@ class FakeClient:
         return 3, 7
 
     def shutdown(self):
+        self.taken_back_when_shut = [*self.taken_back]
         self.is_shut = True
         self.alive = False
 
@@ -76,13 +81,25 @@ def engine(client):
 class Asked:
     def __init__(self, engine, prompt, max_tokens=8, adapter=None) -> None:
         self.events: queue.SimpleQueue = queue.SimpleQueue()
-        self.id = engine.submit(prompt, Sampling(max_tokens), self.events.put, adapter)
+        self.threads: set[str] = set()
+        self.id = engine.submit(prompt, Sampling(max_tokens), self.notify, adapter)
+
+    def notify(self, event):
+        self.threads.add(threading.current_thread().name)
+        self.events.put(event)
 
     def all(self):
         found = []
         while not found or isinstance(found[-1], Token):
             found.append(self.events.get(timeout=10))
         return [token.id for token in found[:-1]], found[-1]
+
+
+def until(done):
+    ends = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
 
 
 def test_answers_are_told_to_their_end(engine, client) -> None:
@@ -99,6 +116,7 @@ def test_a_cancelled_answer_is_taken_back(engine, client) -> None:
     client.gate.clear()
     asked = [Asked(engine, [5, 6, 7]) for _ in range(5)]
     assert (engine.running, engine.waiting) == (2, 3)
+    until(lambda: len(client.asked) == 5)
     for one in asked[:4]:
         engine.cancel(one.id)
         engine.cancel(one.id)
@@ -108,7 +126,19 @@ def test_a_cancelled_answer_is_taken_back(engine, client) -> None:
     engine.cancel(asked[4].id)
     engine.cancel("nobody")
     assert (engine.running, engine.waiting) == (0, 0)
-    assert set(client.taken_back) <= {one.id for one in asked[:4]}
+    assert client.taken_back == [one.id for one in asked[:4]]
+    assert set.union(*(one.threads for one in asked)) == {"vllm"}
+
+
+def test_an_answer_that_was_not_begun_yet_is_cancelled(engine, client) -> None:
+    begin = threading.Event()
+    engine._loop.call_soon_threadsafe(begin.wait)
+    one, other = Asked(engine, [5]), Asked(engine, [6])
+    engine.cancel(one.id)
+    begin.set()
+    assert one.all() == ([], Finished("cancelled"))
+    assert other.all() == ([6], Finished("stop"))
+    assert client.asked == [([6], None)]
 
 
 def test_what_vllm_raises_ends_one_answer(engine) -> None:
@@ -136,6 +166,7 @@ def test_refusals_are_told_at_once(engine, client) -> None:
 def test_stopping(engine, client, drain) -> None:
     client.gate.clear()
     asked = Asked(engine, [5, 6])
+    until(lambda: client.asked)
     stopping = threading.Thread(target=engine.stop, kwargs={"drain": drain})
     stopping.start()
     if drain:
@@ -145,8 +176,53 @@ def test_stopping(engine, client, drain) -> None:
     )
     stopping.join(10)
     assert client.is_shut
+    assert client.taken_back_when_shut == ([] if drain else [asked.id])
+    assert asked.threads == {"vllm"}
+    engine.cancel(asked.id)
     with pytest.raises(EngineStopped):
         Asked(engine, [5])
+
+
+def test_stopping_does_not_wait_for_ever(engine, client, monkeypatch) -> None:
+    monkeypatch.setattr("reftune.vllm.engine.ABORT_SECONDS", 0.05)
+    client.taken_back_slowly = 0.3
+    client.gate.clear()
+    asked = Asked(engine, [5, 6])
+    until(lambda: client.asked)
+    engine.stop(drain=False)
+    assert asked.all() == ([], Failed("the engine was stopped"))
+    assert client.taken_back_when_shut == []
+
+
+def test_what_vllm_cancels_when_it_is_shut_down_is_over_before_the_loop(
+    engine, client, monkeypatch
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    async def of_its_own():
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            over.set()
+
+    task = asyncio.run_coroutine_threadsafe(of_its_own(), engine._loop)
+    assert begun.wait(10)
+    monkeypatch.setattr(client, "shutdown", task.cancel)
+    engine.stop()
+    assert over.is_set()
+
+
+def test_the_last_figures_do_when_vllm_has_none(engine, client, monkeypatch) -> None:
+    before = engine.stats
+
+    async def figures():
+        raise RuntimeError("the engine core is dead")
+
+    monkeypatch.setattr(client, "figures", figures)
+    assert engine.stats == before
+    assert engine.stats.slots_used == 3
 
 
 def test_the_server_answers_with_it_and_takes_no_jobs(engine, tmp_path) -> None:
