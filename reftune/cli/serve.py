@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     group.add_argument("--vllm", metavar="JSON", help="more arguments of vLLM's engine")
     group.add_argument("--slots", type=int, help="adapters in use at once (64)")
+    group.add_argument("--adapter-bytes", type=int, metavar="N", help="of the others kept (1 GiB)")
     group.add_argument("--max-batch-tokens", type=int, metavar="N", help="of a step (256)")
     group.add_argument("--cache-tokens", type=int, metavar="N", help="kept for all (16384)")
     group.add_argument("--max-batch-requests", type=int, metavar="N", help="of a step (64)")
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # Options of the engine that its settings call otherwise.
 ENGINE = {
     "slots": "slots",
+    "adapter_bytes": "adapter_bytes",
     "max_batch_tokens": "batch_tokens",
     "cache_tokens": "cache_tokens",
     "max_batch_requests": "requests",
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         cleanup.callback(StateLock(settings.state).release)
         store = _open_store(args, settings)
         cleanup.callback(store.close)
+        store.keep_alone()
         socket = listening_socket(settings.host, settings.port)
         cleanup.callback(socket.close)
         _serve(args, settings, engine_settings, store, socket, cleanup)
@@ -151,7 +154,6 @@ def _serve(
     from reftune.server.logs import write_json_lines
     from reftune.server.registry import Registry
     from reftune.server.running import make_server
-    from reftune.server.worker import Worker
     from reftune.serving.errors import EngineError
 
     path = resolve_model(args.model)
@@ -166,17 +168,27 @@ def _serve(
     cleanup.callback(engine.stop, drain=False)  # the server has waited for running answers
     lifecycle = Lifecycle()
     app = create_app(settings, engine, store, registry, lifecycle)
-    app.state.context.files.sweep()
-    if settings.trains:
-        worker = Worker(engine, store, app.state.context.files, settings.state)
-        worker.begin()
-        cleanup.callback(worker.end)
+    _tidy_and_train(settings, engine, store, app.state.context.files, cleanup)
     host, port = socket.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     note(f"serving {name} and {len(registry.names('local')) - 1} adapters")
     note(f"listening on http://{shown}:{port}/v1 (Ctrl-C stops)")
     write_json_lines()
     make_server(app, settings, lifecycle).run(sockets=[socket])
+
+
+def _tidy_and_train(settings: Any, engine: Any, store: Any, files: Any, cleanup: ExitStack) -> None:
+    """Clear up after an earlier server, and train jobs, if this one does."""
+    from reftune.server.trained_folders import ADAPTERS, sweep_adapters
+    from reftune.server.worker import Worker
+
+    files.sweep()
+    if not settings.trains:
+        sweep_adapters(store, settings.state.resolve() / ADAPTERS)
+        return
+    worker = Worker(engine, store, files, settings.state)
+    worker.begin()
+    cleanup.callback(worker.end)
 
 
 def _make_engine(args: argparse.Namespace, path: str, name: str, settings: dict[str, int]) -> Any:

@@ -41,8 +41,11 @@ def make_vllm_engine(
     from reftune.vllm.engine import VllmEngine
     from reftune.vllm.settings import VllmSettings
 
-    slots = settings.get("slots", VllmSettings.slots)
-    return VllmEngine(VllmClient(path, VllmSettings(slots=slots), arguments), tokenizer, name)
+    ours = VllmSettings(
+        slots=settings.get("slots", VllmSettings.slots),
+        adapter_bytes=settings.get("adapter_bytes", VllmSettings.adapter_bytes),
+    )
+    return VllmEngine(VllmClient(path, ours, arguments), tokenizer, name)
 
 
 def _arguments(text: str | None) -> dict[str, Any]:

@@ -63,16 +63,15 @@ class UploadedFiles:
             BadRequest: a name that cannot be stored, or one file too many.
             Unavailable: the disk or the database does not do it.
         """
-        id = new_id(FILE)
-        content, partial = self._content(id), self._folder / f"{id}{PARTIAL}"
+        content = self._content(id := new_id(FILE))
+        partial = content.with_suffix(PARTIAL)
         try:
             with _disk():
                 size, sha256 = _write(partial, stream, limit)
             if check is not None:
                 check(partial)
             with _disk():
-                os.replace(partial, content)
-                _keep_names(self._folder)
+                _put_in_place(partial, content)
             return self._store.add_file(tenant, name, purpose, size, sha256, id, most)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -141,9 +140,10 @@ def _write(file: Path, stream: BinaryIO, limit: int) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def _keep_names(folder: Path) -> None:
-    """Let the names in a folder outlive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _put_in_place(partial: Path, content: Path) -> None:
+    """Give a file its name, which outlives a power failure."""
+    os.replace(partial, content)
+    descriptor = os.open(content.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -89,8 +89,13 @@ class Registry:
         """
         return self.find(tenant, model).folder
 
-    def find(self, tenant: str, model: str) -> ModelRecord:
+    def find(self, tenant: str, model: str, fetch: bool = True) -> ModelRecord:
         """Return a model.
+
+        Args:
+            tenant: who asks.
+            model: its name.
+            fetch: whether one of the hub is fetched if that was not done before.
 
         Raises:
             NotFound: the tenant may not ask for a model of this name.
@@ -102,9 +107,9 @@ class Registry:
             try:
                 return _own(self._store.find_adapter(tenant, model))
             except NotFound:
-                for find in (self._find_shared, self._find_on_hub):
-                    if (shared := find(model)) is not None:
-                        return shared
+                shared = self._find_shared(model) or self._find_on_hub(model, fetch)
+                if shared is not None:
+                    return shared
         raise NotFound(
             f"the model {_clipped(model)!r} does not exist", "model", code="model_not_found"
         )
@@ -116,7 +121,7 @@ class Registry:
             if (shared := self._find_shared(name)) is not None:
                 found[name] = shared
         for name in [] if self._hub is None else self._hub.names():
-            if (fetched := self._find_on_hub(name)) is not None:
+            if (fetched := self._find_on_hub(name, fetch=False)) is not None:
                 found[name] = fetched
         for adapter in self._store.list_adapters(tenant):
             found[adapter.name] = _own(adapter)
@@ -162,11 +167,15 @@ class Registry:
             return None
         return ModelRecord(name, "shared", changed, Path(folder))
 
-    def _find_on_hub(self, name: str) -> ModelRecord | None:
-        folder = None if self._hub is None else self._hub.find(name)
+    def _find_on_hub(self, name: str, fetch: bool) -> ModelRecord | None:
+        folder = None if self._hub is None else self._hub.find(name, fetch)
         if folder is None:
             return None
-        return ModelRecord(name, "shared", int(folder.stat().st_mtime), folder)
+        try:
+            changed = int(folder.stat().st_mtime)
+        except OSError:  # removed from the hub's cache just now
+            return None
+        return ModelRecord(name, "shared", changed, folder)
 
     def _warn(self) -> None:
         for name in self._candidates():

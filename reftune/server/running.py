@@ -49,6 +49,7 @@ def make_server(app: FastAPI, settings: Settings, lifecycle: Lifecycle) -> Grace
     """Make the server; `run` of it returns when all is over."""
     config = uvicorn.Config(
         app,
+        ws="none",  # a connection that was upgraded would be closed as one without a request
         http=cast(Any, partial(PatientConnection, seconds=settings.receive_seconds)),
         host=settings.host,
         port=settings.port,

@@ -14,18 +14,18 @@ from functools import partial
 from pathlib import Path
 
 from reftune.crew import Crew
-from reftune.server.database.identifiers import JOB, is_id
 from reftune.server.database.records import JobRecord
 from reftune.server.database.store import Store
 from reftune.server.errors import Conflict, NotFound, Unavailable
 from reftune.server.files import UploadedFiles
 from reftune.server.task import ROWS_PER_PASS, Task, make_task, put_in_place
+from reftune.server.trained_folders import ADAPTERS, sweep_adapters
 from reftune.serving.engine import Engine
 from reftune.serving.errors import EngineError
 from reftune.training import TrainingResult
 
 LOG = logging.getLogger(__name__)
-ADAPTERS, WORK = "adapters", "training"
+WORK = "training"
 MOST_EVENTS = 100  # of the steps of one job
 WAIT_SECONDS = 0.1  # until the queue is looked at again
 RETRY_SECONDS = 1.0  # until the database is asked again that did not answer
@@ -59,7 +59,7 @@ class Worker(threading.Thread):
         """Clear up after an earlier server, put back the jobs that it was at, and start."""
         shutil.rmtree(self.work, ignore_errors=True)
         self.store.recover()
-        self._sweep()
+        sweep_adapters(self.store, self.adapters)
         self.start()
 
     def end(self) -> None:
@@ -204,21 +204,3 @@ class Worker(threading.Thread):
         except Unavailable as error:  # the next server recovers them
             LOG.error("jobs were not put back: %s", error)
         shutil.rmtree(self.work, ignore_errors=True)
-
-    def _sweep(self) -> None:
-        """Remove adapters that a server left when it died just before they were models, or after.
-
-        Folders that this database knows no job of are left alone.
-        """
-        known = {Path(folder).name for folder in self.store.adapter_folders()}
-        found = self.adapters.iterdir() if self.adapters.is_dir() else ()
-        for folder in list(found):
-            if is_id(JOB, folder.name) and folder.name not in known and self._knows(folder.name):
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _knows(self, job: str) -> bool:
-        try:
-            self.store.is_cancel_requested(job)
-        except NotFound:
-            return False
-        return True

@@ -136,6 +136,18 @@ def test_a_database_that_was_restarted(store) -> None:
     assert store.get_job("ada", job.id) == job
 
 
+def test_one_server_for_one_database(database_url) -> None:
+    first, second = Store(database_url), Store(database_url)
+    first.keep_alone()
+    if "postgresql" in database_url:
+        with pytest.raises(BlockingIOError, match=r'database "postgresql.*" is used by another'):
+            second.keep_alone()
+    first.close()  # whatever the pool keeps
+    second.keep_alone()
+    assert not second.has_keys()  # which needs a connection of its own
+    second.close()
+
+
 def test_a_database_that_is_gone(store, caplog) -> None:
     job = add_job(store, "ada", suffix="hidden")
     url = store._database.engine.url

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from reftune.server.running import make_server
+from reftune.server.settings import Settings
 from tests.server.fake_engine import FakeEngine, serving
 from tests.tiny_text import byte_level
 
@@ -90,6 +92,46 @@ def test_a_body_that_keeps_coming_may_take_longer(server, monkeypatch) -> None:
     said, seconds = dripped(server, head("POST", "/v1/chat/completions", 200), padded, size=10)
     assert said.startswith(b"HTTP/1.1 200")
     assert seconds > 1.9 * SECONDS
+
+
+def test_no_connection_is_made_another_kind_of(server, tmp_path) -> None:
+    upgrade = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"
+    keys = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    said, seconds = dripped(server, upgrade + b"Upgrade: websocket\r\n" + keys + b"\r\n", b"")
+    assert said.startswith(b"HTTP/1.1 200")
+    assert SECONDS * 0.9 < seconds < SECONDS + 4
+    made = make_server(server.app, Settings(tmp_path), server.lifecycle)
+    assert made.config.ws == "none"  # where a library for websockets is installed as well
+
+
+def test_requests_behind_a_slow_one_in_one_connection(server) -> None:
+    chunked = head("POST", "/v1/chat/completions", 0).replace(
+        b"Content-Length: 0", b"Transfer-Encoding: chunked"
+    )
+    parts = [BODY[:20], BODY[20:], b""]
+    chunked += b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+    server.engine.gate.clear()
+    timer = threading.Timer(1.2 * SECONDS, server.engine.gate.set)
+    timer.start()
+    said, seconds = dripped(server, chunked + chunked + head("GET", "/healthz", 0), b"")
+    assert said.count(b"HTTP/1.1 200") == 3
+    # And it is closed as late as one that was never used.
+    assert 2.1 * SECONDS < seconds < 2.2 * SECONDS + 4
+    timer.join()
+
+
+def test_a_connection_that_is_used_near_its_limit(server) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as line:
+        line.settimeout(5)
+        for _ in range(3):
+            time.sleep(0.6 * SECONDS)
+            line.sendall(head("GET", "/healthz", 0))
+            said = b""
+            while not said.endswith(b"}"):
+                got = line.recv(65536)
+                assert got, "the server has closed"
+                said += got
+            assert said.startswith(b"HTTP/1.1 200")
 
 
 def test_an_answer_may_take_longer(server) -> None:

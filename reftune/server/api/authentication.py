@@ -25,6 +25,11 @@ class Identity:
     scopes: frozenset[Scope]
     key: str | None
 
+    @property
+    def may_chat(self) -> bool:
+        """Whether it may ask models."""
+        return not self.scopes.isdisjoint({"chat", "admin"})
+
 
 LOCAL = Identity("local", SCOPES, None)
 

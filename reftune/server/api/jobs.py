@@ -51,7 +51,7 @@ def create_job(body: JobParameters, context: Parts, who: Training) -> dict[str, 
 
 
 def _check_base(context: Context, tenant: str, model: str) -> None:
-    if context.registry.find(tenant, model).kind != "base":
+    if context.registry.find(tenant, model, fetch=False).kind != "base":
         base = context.registry.base_name
         raise BadRequest(f"model {model!r} is an adapter; expected the base, {base!r}", "model")
     if not context.tokenizer.chat_template:

@@ -15,6 +15,7 @@ from reftune.server.api.context import Parts
 from reftune.server.api.errors import Forbidden
 from reftune.server.errors import NotFound
 from reftune.server.registry import CONFIG, WEIGHTS, ModelRecord
+from reftune.server.trained_folders import ADAPTERS
 
 router = APIRouter()
 
@@ -29,20 +30,23 @@ def list_models(context: Parts, who: Knowing) -> dict[str, Any]:
 @router.get("/v1/models/{model:path}")
 def retrieve_model(model: str, context: Parts, who: Knowing) -> dict[str, Any]:
     """Describe one model."""
-    return _model(context.registry.find(who.tenant, model), who, context.began)
+    found = context.registry.find(who.tenant, model, fetch=who.may_chat)
+    return _model(found, who, context.began)
 
 
 @router.delete("/v1/models/{model:path}")
 def delete_model(model: str, context: Parts, who: Training) -> dict[str, Any]:
     """Delete an adapter of the tenant's own; answers on their way are finished with it."""
-    found = context.registry.find(who.tenant, model)
+    found = context.registry.find(who.tenant, model, fetch=False)
     if found.kind != "own":
         raise Forbidden(f"the model {model!r} is not yours; only those you trained can be deleted")
     folder = Path(context.store.delete_adapter(who.tenant, model).folder)
     context.engine.forget(folder)
-    trained = (context.settings.state / "adapters").resolve()
-    if folder.resolve().parent == trained:
-        # What cannot be removed now belongs to no row, and nobody can ask for it any more.
+    trained = (context.settings.state / ADAPTERS).resolve()
+    # An engine that trains has read what its answers need. Another one may read the folder once
+    # more, when the first step of a request comes, and would end without it; so the next start
+    # removes it. Nobody can ask for it any more, as for one that cannot be removed now.
+    if context.settings.trains and folder.resolve().parent == trained:
         shutil.rmtree(folder, ignore_errors=True)
     return {"id": model, "object": "model", "deleted": True}
 
@@ -50,7 +54,7 @@ def delete_model(model: str, context: Parts, who: Training) -> dict[str, Any]:
 @router.get("/v1/adapters/{model:path}/download")
 def download_adapter(model: str, context: Parts, who: Knowing) -> Response:
     """Give an adapter as a ZIP file: its config and its weights."""
-    folder = context.registry.folder_of(who.tenant, model)
+    folder = context.registry.find(who.tenant, model, fetch=who.may_chat).folder
     if folder is None:
         raise NotFound(f"the model {model!r} is the base model, no adapter", "model")
     archive = io.BytesIO()

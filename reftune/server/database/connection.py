@@ -73,12 +73,28 @@ class Database:
         Raises:
             OSError: the database does not do it; gives the reason.
         """
-        url = self.engine.url.render_as_string()  # with the password hidden
         try:
             with self._writer.begin() as connection:
                 yield connection
         except DBAPIError as error:
-            raise OSError(f'cannot use the database "{url}": {error.orig}') from error
+            raise self._refused(error) from error
+
+    def connect_apart(self) -> Connection:
+        """Open a connection that is the caller's own to close, each statement a transaction.
+
+        Raises:
+            OSError: the database does not do it; gives the reason.
+        """
+        try:
+            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        except DBAPIError as error:
+            raise self._refused(error) from error
+        connection.detach()  # the pool would keep it open
+        return connection
+
+    def _refused(self, error: DBAPIError) -> OSError:
+        url = self.engine.url.render_as_string()  # with the password hidden
+        return OSError(f'cannot use the database "{url}": {error.orig}')
 
 
 def _checked(text: str) -> URL:

@@ -14,7 +14,8 @@ class Remembered(Generic[Value]):
 
     Never older than the last change that was over when it was asked: while one is going on, and
     for what was begun to be read before its end, the database is asked. Safe to use from several
-    threads. All changes must be made within `changing`, so there is one process that makes any.
+    threads. All changes must be made within `changing`, so there is one process that makes any;
+    `Store.keep_alone` sees to it.
 
     Args:
         most: how many are kept; the one that was used least recently goes first.

@@ -1,6 +1,9 @@
 """The store: everything that the server remembers, behind one name."""
 
+from sqlalchemy import Connection
+
 from reftune.server.database.adapters import AdapterTable
+from reftune.server.database.alone import keep_alone
 from reftune.server.database.connection import Database
 from reftune.server.database.files import FileTable
 from reftune.server.database.jobs import JobTable
@@ -29,12 +32,25 @@ class Store(KeyTable, FileTable, JobTable, RunTable, ProgressTable, AdapterTable
 
     def __init__(self, url: str):
         super().__init__(Database(url))
+        self._alone: Connection | None = None
         try:
             upgrade(self._database)
         except BaseException:
             self.close()
             raise
 
+    def keep_alone(self) -> None:
+        """Let no other server use the database until this store is closed.
+
+        Raises:
+            BlockingIOError: another one does.
+            OSError: the database does not answer.
+        """
+        self._alone = keep_alone(self._database)
+
     def close(self) -> None:
         """Close all connections."""
+        if self._alone is not None:
+            self._alone.close()
+            self._alone = None
         self._database.close()
