@@ -211,7 +211,8 @@ def test_tensors_of_another_machine_come_to_the_cpu(tmp_path, monkeypatch):
 def test_the_hub_is_asked_for_the_files_of_a_checkpoint_alone(tmp_path, monkeypatch):
     asked = {}
 
-    def snapshot_download(name, allow_patterns, local_dir):
+    def snapshot_download(name, allow_patterns, local_dir, local_files_only):
+        assert not local_files_only
         asked.update(name=name, patterns=allow_patterns, local=local_dir)
         return str(tmp_path)
 

@@ -164,6 +164,7 @@ def _train(
     }
     write_atomically(folder / RECORD, json.dumps(told, indent=2) + "\n")
     forget(folder)
+    (folder / PROCESSOR).unlink()
     if best is not None:
         best.discard()
     return told
