@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from comparison.results import Outcome, differences
 from comparison.scores import difference_shown, score_label
-from comparison.settings import Studied
+from comparison.settings import UNTRAINED, Studied
 from reftune.report.naming import metric_of
 
 PAIRS = (("LoReFT", "LoRA"), ("LoReFT, rank 1", "LoRA"), ("LoReFT", "LoRA, rank 1"))
+NOTHING = "nothing to reach"
 MARGIN = 0.01  # points / 100, or nats: a difference that nobody would choose a method for
 
 
@@ -21,11 +22,13 @@ def verdicts(found: Mapping[Studied, Mapping[str, Sequence[Outcome]]]) -> list[t
             by_name = {one.cell.compared.name: one for one in outcomes}
             for ours, theirs in PAIRS:
                 if ours in by_name and theirs in by_name:
-                    rows.append(_row(studied.name + label, by_name[ours], by_name[theirs]))
+                    base = by_name.get(UNTRAINED.name)
+                    pair = by_name[ours], by_name[theirs]
+                    rows.append(_row(studied.name + label, *pair, base))
     return rows
 
 
-def _row(task: str, ours: Outcome, theirs: Outcome) -> tuple[str, ...]:
+def _row(task: str, ours: Outcome, theirs: Outcome, base: Outcome | None) -> tuple[str, ...]:
     difference, metric = differences(ours, theirs), metric_of(ours.metric)
     half = math.inf if difference.half_width is None else difference.half_width
     low, high = difference.mean - half, difference.mean + half
@@ -37,8 +40,14 @@ def _row(task: str, ours: Outcome, theirs: Outcome) -> tuple[str, ...]:
         mean,
         f"[{', '.join(ends)}]",
         f"{theirs.parameters / ours.parameters:.1f}",
-        verdict(*gain),
+        verdict(*gain) if base is None or _is_better(theirs, base) else NOTHING,
     )
+
+
+def _is_better(one: Outcome, base: Outcome) -> bool:
+    """Whether a method's mean is better than what the base model has as it is."""
+    gain = one.estimate.mean - base.estimate.mean
+    return gain < 0 if metric_of(one.metric).higher is False else gain > 0
 
 
 def verdict(low: float, high: float) -> str:

@@ -141,6 +141,15 @@ def test_of_a_loss_less_is_better_on_the_page(tmp_path):
     assert f"| {loss}: LoReFT − LoRA | -0.100 | [-0.100, -0.100] | 24.0 | holds |" in page
     assert f"| {loss}: LoReFT − LoRA, rank 1 | +0.300 | [+0.300, +0.300] | 3.0 | fails |" in page
     passing = "Instructions (answers that pass, %)"
+    base_passes = json.loads(base.read_text())
+    base_passes["seeds"][0]["scores"]["test"]["value"] = 0.45
+    base.write_text(json.dumps(base_passes))
+    write_page(tmp_path, tmp_path / "again")
+    again = (tmp_path / "again" / "RESULTS.md").read_text(encoding="utf-8")
+    assert (
+        f"| {passing}: LoReFT − LoRA | +10.0 | [+10.0, +10.0] | 24.0 | nothing to reach |" in again
+    )
+    assert f"| {loss}: LoReFT − LoRA | -0.100 | [-0.100, -0.100] | 24.0 | holds |" in again
     assert f"| {passing}: LoReFT − LoRA | +10.0 | [+10.0, +10.0] | 24.0 | holds |" in page
     assert "held-out loss, nats (less is better)" in page
     pictures = {file.name for file in (tmp_path / "docs" / "results").iterdir()}
