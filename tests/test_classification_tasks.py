@@ -203,6 +203,7 @@ def test_the_task_is_learnt_and_the_best_epoch_is_what_is_kept(place, roberta):
     assert main([*given, "--tests", "validation"]) == 0
 
 
+@pytest.mark.long
 def test_an_interrupted_training_goes_on_to_the_same_weights(place, monkeypatch):
     """After step 3 of 8, within an epoch; after 4, at the end of one, before it is scored."""
     experiment = load_experiment(place / "recipe.yaml")

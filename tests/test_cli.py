@@ -142,6 +142,7 @@ def talk(folder: Path, text: str, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_chat_talks_over_a_pipe(folder) -> None:
     adapter = ["--adapter", f"{folder}/adapter"]
     text = "fox\n/base\n\n/help\n/what\n/reset\n/base\nfox\n/quit\nnever\n"
@@ -157,6 +158,7 @@ def test_chat_talks_over_a_pipe(folder) -> None:
     assert "\n".join(lines[forgotten + 2 :]) == first  # the same prompt with no past
 
 
+@pytest.mark.long
 def test_chat_without_an_adapter_has_nothing_to_compare(folder) -> None:
     shown = talk(folder, "fox\n/base\n", "--model", f"{folder}/model")
     assert shown.splitlines()[-1] == "(this is the base model: there is no adapter)"
@@ -268,6 +270,7 @@ def test_internal_errors_are_one_line_unless_debugging(folder, capsys, monkeypat
         main(["info", f"{folder}/adapter", "--debug"])
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(folder) -> None:
     command = train_command(folder, "long", "--epochs", "3000", "--save-steps", "100000")
     process = subprocess.Popen(

@@ -162,6 +162,7 @@ def test_without_jobs_data_and_out_are_needed(folder, capsys) -> None:
     fails(capsys, ["train", *both, "--rows-per-pass", "3"], "--rows-per-pass", "--jobs")
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_finished_jobs_and_resume_does_the_others(folder, tmp_path) -> None:
     jobs = [{"out": f"{tmp_path}/short", "epochs": 1}, {"out": f"{tmp_path}/long", "epochs": 3000}]
     process = subprocess.Popen(

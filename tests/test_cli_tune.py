@@ -78,6 +78,7 @@ def test_wrong_commands(folder, tmp_path, capsys, monkeypatch) -> None:
     fails(capsys, command(folder, out), "optuna", "reftune[tune]")
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_search_after_the_pass(folder, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     given = command(folder, out, "--held-out", "0.5", "--epochs", "6")

@@ -119,6 +119,7 @@ def test_a_run_says_everything_and_is_not_run_again(folder, capsys):
     assert again["mean"] == result["mean"]
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_to_the_same_scores(folder, monkeypatch):
     experiment = load_experiment(folder / "recipe.yaml")
     given = tiny_llama(byte_level())

@@ -14,6 +14,7 @@ LAYERS = [
         "assets",
         "emoji_text",
         "device",
+        "dtypes",
         "divided",
         "hub",
     },

@@ -245,6 +245,7 @@ def test_a_task_of_local_rows(source, tmp_path, monkeypatch):
         assert sample["resps"] == [[answer.partition("\n")[0]]]
 
 
+@pytest.mark.long
 def test_the_command_line_of_the_harness(tmp_path):
     """`python -m reftune.harness` knows the model; `lm_eval` alone does not know the adapter."""
     base, adapter = tmp_path / "base", tmp_path / "adapter"

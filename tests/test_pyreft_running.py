@@ -67,6 +67,7 @@ def test_a_script_runs_as_python_runs_it(tmp_path, capsys, monkeypatch) -> None:
     del sys.modules["beside"]
 
 
+@pytest.mark.long
 def test_in_a_process_of_its_own_the_warnings_and_the_traceback_are_the_scripts(tmp_path) -> None:
     script = write(
         tmp_path / "fails.py",

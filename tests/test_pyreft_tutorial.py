@@ -76,6 +76,7 @@ with open("answers.json", "w") as file:
 """
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of the moved arguments, and of peft's
 def test_the_tutorial_runs_as_a_notebook_and_learns_its_examples(tmp_path, capfd):
     rows = [[row["prompt"], row["completion"]] for row in load_rows(EMOJI_TRAIN)]

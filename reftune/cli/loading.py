@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from reftune.assets import TINY_CHAT
+from reftune.dtypes import DTYPES, FLOATING, QUANTIZED, check_extra, loading_options
 from reftune.hub import fetch_from_hub, is_hub_id
 
 BUNDLED = "tiny-chat"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPE_HELP = "of the base model; nf4 and int8 quantize it while it is loaded"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="base model: a folder, a hub id, or tiny-chat, the one that comes with reftune "
         "(default: the adapter's own base, else tiny-chat)",
     )
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the base model")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help=DTYPE_HELP)
 
 
 def adapter_folder(name: str) -> Path:
@@ -78,16 +79,31 @@ def resolve_model(name: str | None, adapter: Path | None = None) -> str:
 def load_base(name: str, dtype: str = "auto") -> tuple[Any, Any]:
     """Load a causal language model and its tokenizer.
 
+    Args:
+        name: a folder, or a hub id.
+        dtype: of `reftune.dtypes.DTYPES`.
+
     Raises:
         FileNotFoundError: neither a folder nor on the hub.
-        ValueError: the folder holds no such model.
+        ModuleNotFoundError: an extra is missing.
+        ValueError: the folder holds no such model, or it is to be quantized and divided.
     """
     from transformers import AutoModelForCausalLM
 
     from reftune import processes
     from reftune.device import pick_device
 
-    model, tokenizer = _with_tokenizer(name, AutoModelForCausalLM.from_pretrained, dtype=dtype)
+    if dtype in QUANTIZED and processes.divide_the_model():
+        raise ValueError(
+            f"dtype {dtype}: expected one of {', '.join(FLOATING)} with FSDP and DeepSpeed"
+        )
+    check_extra(dtype)
+
+    def load(path: str) -> Any:
+        options = loading_options(AutoModelForCausalLM, path, dtype)
+        return AutoModelForCausalLM.from_pretrained(path, **options)
+
+    model, tokenizer = _with_tokenizer(name, load)
     if not processes.divide_the_model():
         model.to(pick_device())
     return model.eval(), tokenizer
@@ -100,7 +116,7 @@ def load_config(name: str) -> tuple[Any, Any]:
     return _with_tokenizer(name, AutoConfig.from_pretrained)
 
 
-def _with_tokenizer(name: str, load: Callable[..., Any], **options: Any) -> tuple[Any, Any]:
+def _with_tokenizer(name: str, load: Callable[[str], Any]) -> tuple[Any, Any]:
     from transformers import AutoTokenizer
 
     folder = Path(name)
@@ -109,7 +125,7 @@ def _with_tokenizer(name: str, load: Callable[..., Any], **options: Any) -> tupl
     if not folder.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise FileNotFoundError(f'model "{name}": no such folder')
     try:
-        return load(name, **options), AutoTokenizer.from_pretrained(name)
+        return load(name), AutoTokenizer.from_pretrained(name)
     except ImportError as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(

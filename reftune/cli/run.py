@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from reftune.cli.console import table
-from reftune.cli.loading import DTYPES
+from reftune.cli.loading import DTYPE_HELP
+from reftune.dtypes import DTYPES
 
 EXAMPLES = """\
 examples:
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="O", help="folder for everything")
     parser.add_argument("--model", metavar="M", help="another base model than the recipe's")
-    parser.add_argument("--dtype", choices=DTYPES, help="of the base model (the recipe's)")
+    parser.add_argument("--dtype", choices=DTYPES, help=f"{DTYPE_HELP} (the recipe's)")
     parser.add_argument("--train", metavar="SET", help="another training set")
     parser.add_argument("--tests", metavar="SETS", help="other test sets, with commas between")
     parser.add_argument("--seeds", metavar="N,N", help="other seeds")

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from reftune.cli.loading import load_config
+from reftune.dtypes import FLOATING, QUANTIZED
 
 # Options of `reftune serve` that vLLM calls otherwise.
 VLLM = {"batch_tokens": "max_num_batched_tokens", "requests": "max_num_seqs"}
@@ -30,6 +31,11 @@ def make_vllm_engine(
         raise ValueError(
             "--cache-tokens: expected none with --engine vllm, which takes a share of the memory; "
             """e.g. --vllm '{"gpu_memory_utilization": 0.8}' sets it"""
+        )
+    if args.dtype in QUANTIZED:
+        raise ValueError(
+            f"--dtype {args.dtype}: expected {', '.join(FLOATING)} with --engine vllm; "
+            """--vllm '{"quantization": "bitsandbytes"}' quantizes there"""
         )
     arguments = {"dtype": args.dtype, **_arguments(args.vllm)}
     arguments |= {VLLM[ours]: value for ours, value in settings.items() if ours in VLLM}

@@ -6,8 +6,10 @@ from typing import Any
 
 import yaml
 
+from reftune.dtypes import DTYPES, FLOATING, QUANTIZED
 from reftune.experiments.methods import method_of
 from reftune.experiments.methods.method import Method
+from reftune.experiments.methods.own_method import OwnMethod
 from reftune.generation import GenerationSettings
 from reftune.recipe import TrainingRecipe
 from reftune.tasks import TASKS, ClassificationTask, Task
@@ -31,7 +33,7 @@ class Experiment:
             empty; `pearson` means that labels are numbers.
         seeds: of weights, order of rows and dropout, a training each; of the head, and of the
             halves of GLUE's validation sets.
-        dtype: of the base model.
+        dtype: of the base model, one of `reftune.dtypes.DTYPES`; `nf4` and `int8` quantize it.
         train: training set, the task's own if empty.
         tests: test sets, the task's own if empty.
         trainable: how many numbers are trained with this model, a classification head left out, to
@@ -56,6 +58,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task {self.task!r}: expected one of {', '.join(TASKS)}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
         seeds = self.seeds
         numbers = all(isinstance(seed, int) and seed >= 0 for seed in seeds)
         if not seeds or not numbers or len(set(seeds)) < len(seeds):
@@ -63,7 +67,13 @@ class Experiment:
         for name in ("seed", "template"):
             if name in self.training:
                 raise ValueError(f"training: {name} is not for a recipe to say; expected none")
-        self.its_method()
+        method = self.its_method()
+        if self.dtype in QUANTIZED and isinstance(method, OwnMethod):
+            raise ValueError(
+                f"method {self.method} with dtype {self.dtype}: expected one of "
+                f"{', '.join(FLOATING)}; upon a quantized model only what PEFT puts there is "
+                "trained"
+            )
         self.recipe(seeds[0])
         self._check_kind()
 

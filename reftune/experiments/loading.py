@@ -13,6 +13,7 @@ from transformers import (
 
 from reftune.assets import TINY_CHAT
 from reftune.device import pick_device
+from reftune.dtypes import loading_options
 from reftune.tasks.labels import Labels
 
 BUNDLED = "tiny-chat"
@@ -31,7 +32,7 @@ def load_language_model(name: str, dtype: str) -> Base:
 
     Args:
         name: a folder, a hub id, or `tiny-chat`, the model that comes with reftune.
-        dtype: a name of torch's, or `auto`, the dtype it was saved in.
+        dtype: of `reftune.dtypes.DTYPES`; `auto` is the one that it was saved in.
 
     Raises:
         ValueError: there is no such model, or it is of another kind.
@@ -74,8 +75,9 @@ def load_classifier(name: str, dtype: str, labels: Labels, trained: bool = False
 def _load(kind: Any, name: str, dtype: str, **more: Any) -> tuple[Any, Any]:
     path = str(TINY_CHAT) if name == BUNDLED else name
     try:
+        options = loading_options(kind, path, dtype)
         return (
-            kind.from_pretrained(path, dtype=dtype, **more),
+            kind.from_pretrained(path, **options, **more),
             AutoTokenizer.from_pretrained(path),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -29,6 +29,7 @@ def talk() -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_all_end_if_one_fails_and_one_says_why():
     error = "ZeroDivisionError: division by zero"
     one, other = (f"OtherProcessError: process {rank} failed: {error}" for rank in (0, 1))

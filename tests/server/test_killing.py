@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from reftune.server.database.records import OVER
 from reftune.server.database.store import Store
 from reftune.server.files import UploadedFiles
@@ -36,6 +38,7 @@ def check_whole(store: Store, folder: Path) -> None:
         assert content.read_bytes() == CONTENT
 
 
+@pytest.mark.long
 def test_a_killed_server_starts_again(database_url, tmp_path) -> None:
     folder = tmp_path / "files"
     command = [sys.executable, "-m", "tests.server.killed_writer", str(folder), database_url]

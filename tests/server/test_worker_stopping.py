@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from reftune.server import worker as worker_module
 from reftune.server.database.records import OVER
 from reftune.server.errors import Unavailable
@@ -52,6 +54,7 @@ def test_a_server_that_stops_puts_jobs_back_and_the_next_one_ends_them(desk, tmp
     assert_as_alone(desk, job, tmp_path / "alone")
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_leaves_nothing_half_there(engine, tmp_path) -> None:
     state, count = tmp_path / "state", 8
     command = [sys.executable, "-m", "tests.server.killed_trainer", str(state), str(count)]
