@@ -21,7 +21,7 @@ from comparison.ablations import Variant, variants
 from comparison.cells import Cell, Places, cells, slug
 from comparison.page import write_page
 from comparison.records import write_reason
-from comparison.settings import FIRST, METHODS, SEEDS, TASKS, UNTRAINED
+from comparison.settings import FIRST, METHODS, ONE_ANSWER, SEEDS, TASKS, UNTRAINED
 
 LOG = logging.getLogger("comparison")
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,7 +104,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     tasks = some_of(studied.task for studied in TASKS)
     parser.add_argument("--tasks", type=tasks, help="some of the tasks, with commas between")
-    named = [UNTRAINED, *(one for of in METHODS.values() for one in of)]
+    named = [UNTRAINED, ONE_ANSWER, *(one for of in METHODS.values() for one in of)]
     methods = some_of(slug(one.name) for one in named)
     parser.add_argument("--methods", type=methods, help="some of the methods: loreft,lora-rank-1")
     parser.add_argument("--seeds", type=numbers, default=SEEDS, help="others than the table's")

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from comparison.cells import FINAL, Cell, Places, slug
+from comparison.cells import FINAL, Cell, Places, run_or_go_on, slug
 from comparison.records import is_of, read_record, write_record
 from comparison.settings import METHODS, SEEDS, TASKS, Studied
 from reftune.experiments.inputs import read_inputs, settings_of
-from reftune.experiments.running import run_experiment
 
 # By the question that they answer; the first of each is LoReFT as it stands in the table.
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
@@ -90,7 +89,7 @@ class Variant:
         known = read_record(file)
         if known is not None and is_of(known, settings):
             return known
-        result = run_experiment(experiment, data, self.folder(places.out) / FINAL)
+        result = run_or_go_on(experiment, data, self.folder(places.out) / FINAL)
         write_record(file, result, places.base_models / self.studied.model)
         return read_record(file) or {}
 

@@ -5,8 +5,10 @@ Its trainings lie in `OUT/TASK/METHOD`: `search/RATE` and `final` are folders of
 `RECORDS/TASK/METHOD.json`; a cell that has one is not run again.
 """
 
+import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +22,14 @@ from transformers import (
 
 from comparison.data import write_sets
 from comparison.open_tasks import OPEN, register
+from comparison.rates import best_rate, is_whole, rate_between
 from comparison.records import is_of, read_record, write_record
 from comparison.settings import (
-    BATCH,
+    CONSTANT,
     FIRST,
     METHODS,
     NONE,
+    ONE_ANSWER,
     SEARCH_SEED,
     SEEDS,
     TASKS,
@@ -33,11 +37,13 @@ from comparison.settings import (
     Compared,
     Studied,
 )
-from comparison.untrained import score_untrained, untrained_settings
+from comparison.untrained import score_one_answer, score_untrained, untrained_settings
 from reftune.experiments.experiment import Experiment
+from reftune.experiments.inputs import SETTINGS as EXPERIMENT
 from reftune.experiments.inputs import read_inputs, settings_of
 from reftune.experiments.methods import method_of
 from reftune.experiments.running import run_experiment
+from reftune.tasks import Task
 
 SEARCH, FINAL = "search", "final"
 
@@ -67,9 +73,9 @@ class Cell:
     compared: Compared
 
     @property
-    def is_base(self) -> bool:
-        """Whether nothing is trained."""
-        return self.compared.method == NONE
+    def is_trained(self) -> bool:
+        """Whether there is anything to train."""
+        return self.compared.method not in (NONE, CONSTANT)
 
     def folder(self, out: Path) -> Path:
         return out / slug(self.studied.name) / slug(self.compared.name)
@@ -91,7 +97,7 @@ class Cell:
             training={
                 "epochs": studied.epochs,
                 "lr": rate,
-                "batch_size": BATCH,
+                "batch_size": studied.batch,
                 "max_length": studied.length,
                 "group_by_length": True,
                 "save_steps": 0,
@@ -105,7 +111,7 @@ class Cell:
 
     def why_not(self, base_models: Path) -> str | None:
         """Return why the method does not fit the model, if so."""
-        if self.is_base:
+        if not self.is_trained:
             return None
         language = self.studied.model == "decoder"
         kind = AutoModelForCausalLM if language else AutoModelForSequenceClassification
@@ -125,12 +131,13 @@ class Cell:
             return known
         folder, values = self.folder(places.out), self._search(places, data)
         model = places.base_models / self.studied.model
-        if self.is_base:
+        if self.compared.method == NONE:
             result = score_untrained(self._trained(places, seeds), data, folder / FINAL)
+        elif self.compared.method == CONSTANT:
+            result = score_one_answer(self._trained(places, seeds), data)
         else:
-            best = max(values, key=lambda rate: values[rate])
-            experiment = self.experiment(places.base_models, best, seeds)
-            result = run_experiment(experiment, data, folder / FINAL)
+            experiment = self.experiment(places.base_models, best_rate(values), seeds)
+            result = run_or_go_on(experiment, data, folder / FINAL)
         search = {f"{rate:g}": value for rate, value in values.items()}
         write_record(file, result, model, search)
         return read_record(file) or {}
@@ -141,14 +148,20 @@ class Cell:
         return write_sets(studied.task, places.assets, places.out / "data", studied.rows)
 
     def _search(self, places: Places, data: Path) -> dict[float, float]:
-        values = {}
-        for rate in self.compared.rates:
-            tried = self.experiment(places.base_models, rate, (SEARCH_SEED,))
-            if self.studied.model == "decoder":
-                tried = replace(tried, tests=("validation",))
-            result = run_experiment(tried, data, self.folder(places.out) / SEARCH / f"{rate:g}")
-            values[rate] = validation_of(result)
+        values = {rate: self._try(rate, places, data) for rate in self.compared.rates}
+        if values:
+            between = rate_between(values)
+            values[between] = self._try(between, places, data)
         return values
+
+    def _try(self, rate: float, places: Places, data: Path) -> float:
+        """Train with a learning rate, and return how good it is by validation."""
+        tried = self.experiment(places.base_models, rate, (SEARCH_SEED,))
+        task = tried.its_task
+        if isinstance(task, Task) or not task.halves:
+            tried = replace(tried, tests=("validation",))
+        result = run_or_go_on(tried, data, self.folder(places.out) / SEARCH / f"{rate:g}")
+        return validation_of(result)
 
     def _trained(self, places: Places, seeds: tuple[int, ...]) -> Experiment:
         """Return an experiment of the task that trains something."""
@@ -159,28 +172,37 @@ class Cell:
         self, known: dict[str, Any], places: Places, data: Path, seeds: tuple[int, ...]
     ) -> bool:
         """Whether a record is of today's settings, with the learning rate that it chose."""
-        if self.is_base:
-            return is_of(known, untrained_settings(self._trained(places, seeds), data))
+        if not self.is_trained:
+            trained, method = self._trained(places, seeds), self.compared.method
+            return is_of(known, untrained_settings(trained, data, method))
         rate = known["experiment"]["training"]["lr"]
         experiment = self.experiment(places.base_models, rate, seeds)
         settings = settings_of(experiment, read_inputs(experiment, data), None, None)
-        tried = {f"{rate:g}" for rate in self.compared.rates}
-        return set(known["search"]) == tried and is_of(known, settings)
+        return is_whole(known["search"], self.compared.rates, rate) and is_of(known, settings)
+
+
+def run_or_go_on(experiment: Experiment, data: Path, out: Path) -> dict[str, Any]:
+    """Run an experiment; what lies in its folder is gone on with, or removed if it is another."""
+    settings = settings_of(experiment, read_inputs(experiment, data), None, None)
+    told = out / EXPERIMENT
+    if told.exists() and json.loads(told.read_text(encoding="utf-8")) != settings:
+        shutil.rmtree(out)
+    return run_experiment(experiment, data, out)
 
 
 def validation_of(result: dict[str, Any]) -> float:
-    """Return what the search goes by, more is better.
+    """Return what the search goes by, more is better; what is no number is worse than all.
 
     It is the best epoch's value, or that of the validation set; where this has a loss, the loss
-    with its sign turned round, and one that is no number is worse than all.
+    with its sign turned round.
     """
     seed = result["seeds"][0]
-    if "validation" in seed:
-        return seed["validation"]
     losses = [one["value"] for one in seed["scores"].values() if one["metric"] == "loss"]
-    if not losses:
-        return seed["scores"]["validation"]["value"]
-    return -losses[0] if math.isfinite(losses[0]) else -math.inf
+    if seed.get("validation") is not None:
+        value = seed["validation"]
+    else:
+        value = -losses[0] if losses else seed["scores"]["validation"]["value"]
+    return value if math.isfinite(value) else -math.inf
 
 
 def cells() -> Iterator[Cell]:
@@ -192,7 +214,8 @@ def cells() -> Iterator[Cell]:
         [one for one in TASKS if one.name in FIRST],
         [one for one in TASKS if one.name not in FIRST],
     ):
-        yield from (Cell(studied, UNTRAINED) for studied in tasks if studied.form in OPEN)
+        for studied in tasks:
+            yield Cell(studied, UNTRAINED if studied.form in OPEN else ONE_ANSWER)
         for encoders, decoders in zip(METHODS["encoder"], METHODS["decoder"], strict=True):
             for studied in tasks:
                 compared = encoders if studied.model == "encoder" else decoders

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from comparison.results import Outcome, differences
 from comparison.scores import difference_shown, score_label
-from comparison.settings import UNTRAINED, Studied
+from comparison.settings import ONE_ANSWER, UNTRAINED, Studied
 from reftune.report.naming import metric_of
 
 PAIRS = (("LoReFT", "LoRA"), ("LoReFT, rank 1", "LoRA"), ("LoReFT", "LoRA, rank 1"))
@@ -22,7 +22,7 @@ def verdicts(found: Mapping[Studied, Mapping[str, Sequence[Outcome]]]) -> list[t
             by_name = {one.cell.compared.name: one for one in outcomes}
             for ours, theirs in PAIRS:
                 if ours in by_name and theirs in by_name:
-                    base = by_name.get(UNTRAINED.name)
+                    base = by_name.get(UNTRAINED.name, by_name.get(ONE_ANSWER.name))
                     pair = by_name[ours], by_name[theirs]
                     rows.append(_row(studied.name + label, *pair, base))
     return rows
@@ -45,9 +45,10 @@ def _row(task: str, ours: Outcome, theirs: Outcome, base: Outcome | None) -> tup
 
 
 def _is_better(one: Outcome, base: Outcome) -> bool:
-    """Whether a method's mean is better than what the base model has as it is."""
+    """Whether the interval of a method lies on the good side of what nothing is trained for."""
+    half = math.inf if one.estimate.half_width is None else one.estimate.half_width
     gain = one.estimate.mean - base.estimate.mean
-    return gain < 0 if metric_of(one.metric).higher is False else gain > 0
+    return gain < -half if metric_of(one.metric).higher is False else gain > half
 
 
 def verdict(low: float, high: float) -> str:

@@ -58,11 +58,11 @@ def sentiment(folder: Path, train_rows: int) -> Splits:
     free = [_parted(row) for row in drawn(reviews(folder, "train"), OTHER_USES) if _is_long(row)]
     judge = Judge.load()
     undecided = [row for row in free if abs(judge.log_odds(row["opening"])) < UNDECIDED]
-    validation = undecided[:100]
+    validation = undecided[:80]
     positive = [row for row in free if row["label"] and row not in validation]
     tests = [_parted(row) for row in drawn(reviews(folder, "test"), 2000) if _is_long(row)]
     tests = [row for row in tests if abs(judge.log_odds(row["opening"])) < UNDECIDED]
-    return {"train": positive[:train_rows], "validation": validation, "test": tests[:200]}
+    return {"train": positive[:train_rows], "validation": validation, "test": tests[:160]}
 
 
 def _instruction(row: Row) -> Row:

@@ -49,14 +49,15 @@ def read_outcomes(cell: Cell, file: Path) -> list[Outcome]:
         return []
     seeds = result["seeds"]
     rate = result["experiment"]["training"].get("lr")
-    rates = cell.compared.rates
+    tried = [float(rate) for rate in result.get("search", ())]
+    trained = bool(cell.compared.rates)
     costs = {
         "seeds": tuple(seed["seed"] for seed in seeds),
         "parameters": seeds[0]["trainable"],
-        "seconds": statistics.fmean(s["processor_seconds"] for s in seeds) if rates else None,
-        "memory_bytes": max(s["memory_bytes"] for s in seeds) if rates else None,
+        "seconds": statistics.fmean(s["processor_seconds"] for s in seeds) if trained else None,
+        "memory_bytes": max(s["memory_bytes"] for s in seeds) if trained else None,
         "rate": rate,
-        "at_edge": bool(rates) and rate in (min(rates), max(rates)),
+        "at_edge": bool(tried) and rate in (min(tried), max(tried)),
     }
     outcomes = []
     for name, score in seeds[0]["scores"].items():
@@ -80,3 +81,11 @@ def differences(one: Outcome, other: Outcome) -> Estimate:
     """Return the mean difference of two methods, seed by seed: they share data and order."""
     assert one.seeds == other.seeds
     return estimate([a - b for a, b in zip(one.scores, other.scores, strict=True)])
+
+
+def mark_of_outcome(outcome: Outcome) -> str:
+    """Return the key of a method by which pictures choose its mark."""
+    compared = outcome.cell.compared
+    if compared.method == "reft":
+        return str(compared.options.get("intervention", "loreft"))
+    return compared.method

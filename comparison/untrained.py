@@ -1,36 +1,51 @@
-"""The base model as it is, scored as the trained ones are: a line to hold the methods against."""
+"""What is not trained, and is scored as what is: a line to hold the methods against.
 
-import json
+It is the base model as it is, or the one answer that would be best for all rows.
+"""
+
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from comparison.settings import NONE
+from comparison.settings import CONSTANT, NONE
 from reftune.experiments.experiment import Experiment
-from reftune.experiments.inputs import read_inputs, settings_of
+from reftune.experiments.inputs import Inputs, read_inputs, settings_of
 from reftune.experiments.language import Language
-from reftune.experiments.running import RESULT, environment
-from reftune.output_folder import write_atomically
-from reftune.tasks import Task
+from reftune.experiments.running import environment
+from reftune.tasks import ClassificationTask, Task
+from reftune.tasks.halves import halves
+from reftune.tasks.metrics import measure
+from reftune.tasks.sets import RowSet
 
 
-def untrained_settings(experiment: Experiment, data: Path) -> dict[str, Any]:
-    """Return the settings of an experiment of which only the base model is scored."""
+def untrained_settings(experiment: Experiment, data: Path, method: str) -> dict[str, Any]:
+    """Return the settings of an experiment of which nothing is trained.
+
+    Args:
+        experiment: its method is not used, and its seeds only if halves of a set are scored.
+        data: folder of its sets.
+        method: `NONE` or `CONSTANT`.
+    """
     settings = settings_of(experiment, read_inputs(experiment, data), None, None)
-    settings["experiment"] |= {"method": NONE, "adapter": {}, "training": {}, "seeds": [0]}
+    seeds = [0] if method == NONE else list(experiment.seeds)
+    told = {"method": method, "adapter": {}, "training": {}, "seeds": seeds}
+    settings["experiment"] |= told
     return settings
 
 
 def score_untrained(experiment: Experiment, data: Path, out: Path) -> dict[str, Any]:
-    """Score the base model of an experiment on its test sets; of a finished run only read.
+    """Score the base model of an experiment on its test sets.
 
     Args:
         experiment: of a language task; its method and seeds are not used.
         data: folder of its sets.
-        out: gets the answers and a `result.json` like that of a run, with one seed.
+        out: gets the answers; what lies there is removed.
+
+    Returns:
+        A result like that of a run, with one seed.
     """
-    file = out / RESULT
-    if file.exists():
-        return json.loads(file.read_text(encoding="utf-8"))
+    shutil.rmtree(out, ignore_errors=True)
     task = experiment.its_task
     assert isinstance(task, Task)
     kind = Language(experiment, task, read_inputs(experiment, data))
@@ -38,7 +53,43 @@ def score_untrained(experiment: Experiment, data: Path, out: Path) -> dict[str, 
     answers.mkdir(parents=True, exist_ok=True)
     scores = kind.score(base.model, base, answers, experiment.recipe(0))
     seed = {"seed": 0, "trainable": 0, "scores": scores}
-    told = untrained_settings(experiment, data)
-    result = {**told, "environment": environment(), "seeds": [seed]}
-    write_atomically(file, json.dumps(result, indent=2) + "\n")
-    return result
+    told = untrained_settings(experiment, data, NONE)
+    return {**told, "environment": environment(), "seeds": [seed]}
+
+
+def score_one_answer(experiment: Experiment, data: Path) -> dict[str, Any]:
+    """Score the one answer that is best for all rows of a test set, whatever the question.
+
+    Of a correlation it is 0. The rows are those that the seeds of the experiment score.
+
+    Returns:
+        A result like that of a run.
+    """
+    task, inputs = experiment.its_task, read_inputs(experiment, data)
+    found = []
+    for seed in experiment.seeds:
+        scores = {
+            name: _score_best(task, rows) for name, rows in _scored(task, inputs, seed).items()
+        }
+        found.append({"seed": seed, "trainable": 0, "scores": scores})
+    told = untrained_settings(experiment, data, CONSTANT)
+    return {**told, "environment": environment(), "seeds": found}
+
+
+def _scored(task: Task | ClassificationTask, inputs: Inputs, seed: int) -> dict[str, RowSet]:
+    """Return the sets that a seed is scored on."""
+    validation = inputs.validation
+    if isinstance(task, Task) or not task.halves or validation is None:
+        return inputs.tests
+    return {task.name: validation.pick(halves(len(validation.rows), seed)[1])}
+
+
+def _score_best(task: Task | ClassificationTask, rows: RowSet) -> dict[str, Any]:
+    if isinstance(task, Task):
+        metric, answers = "accuracy", [row["answer"] for row in rows.rows]
+    else:
+        metric, answers = task.metric, [task.answer(row, rows.origin) for row in rows.rows]
+    if metric != "accuracy":
+        return {"metric": metric, "value": 0.0, "total": len(answers), "interval": None}
+    [(_, right)] = Counter(answers).most_common(1)
+    return measure(metric, [1] * right + [0] * (len(answers) - right), [1] * len(answers))

@@ -1,0 +1,164 @@
+"""A cell of the comparison: the search of its rate, what is kept of it, what is not trained."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from comparison.cells import FINAL, SEARCH, Cell, Places, run_or_go_on
+from comparison.rates import is_whole
+from comparison.records import weights_digest
+from comparison.settings import METHODS, SEEDS
+from comparison.untrained import score_one_answer
+from reftune.experiments.inputs import read_inputs, settings_of
+from reftune.tasks.halves import halves
+from tests.comparison_records import named
+
+pytestmark = pytest.mark.usefixtures("tasks_as_before")
+ROW = {"sentence": "It is good.", "label": 1}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Places with one row of a task, and weights that nothing is done with."""
+    data = tmp_path / "data"
+    (tmp_path / "models" / "encoder").mkdir(parents=True)
+    (tmp_path / "models" / "encoder" / "model.safetensors").write_bytes(b"weights")
+    data.mkdir()
+    for split in ("train", "validation"):
+        (data / f"{split}.jsonl").write_text((json.dumps(ROW) + "\n") * 2)
+    monkeypatch.setattr("comparison.cells.write_sets", lambda *given: data)
+    weights_digest.cache_clear()
+    return Places(tmp_path / "models", tmp_path, tmp_path / "out", tmp_path / "records")
+
+
+def runs_of(monkeypatch, cell: Cell, places: Places, values: dict[float, float]) -> list[Any]:
+    """Let validation be that of the learning rate; what is asked for is noted."""
+    asked: list[Any] = []
+
+    def run(experiment, data, out):
+        asked.append((out.relative_to(cell.folder(places.out)).parts, experiment.seeds))
+        told = settings_of(experiment, read_inputs(experiment, data), None, None)
+        seed = {"validation": values[experiment.training["lr"]], "scores": {}}
+        return {**told, "seeds": [seed]}
+
+    monkeypatch.setattr("comparison.cells.run_experiment", run)
+    return asked
+
+
+def test_the_best_rate_by_validation_is_the_one_that_is_run_and_kept(places, monkeypatch):
+    cell = named("SST-2", "LoRA")
+    values = {1e-3: 0.6, 1e-2: 0.9, 1e-1: 0.7, 3e-2: 0.8}
+    asked = runs_of(monkeypatch, cell, places, values)
+    record = cell.run(places)
+    assert record["experiment"]["training"]["lr"] == cell.compared.rates[1]
+    assert record["search"] == {f"{rate:g}": value for rate, value in values.items()}
+    searches = [parts for parts, seeds in asked if parts[0] == SEARCH]
+    assert searches == [(SEARCH, f"{rate:g}") for rate in values]
+    assert asked[-1] == ((FINAL,), SEEDS)
+    assert not {*SEEDS} & {seed for parts, seeds in asked[:-1] for seed in seeds}
+    assert str(places.base_models) not in cell.file(places.records).read_text()
+
+    asked.clear()
+    assert cell.run(places) == record  # kept: nothing is run again
+    assert not asked
+    (places.base_models / "encoder" / "model.safetensors").write_bytes(b"other weights")
+    weights_digest.cache_clear()
+    assert cell.run(places)["model_sha256"] != record["model_sha256"]
+    assert len(asked) == 5
+    (cell.sets(places) / "train.jsonl").write_text(json.dumps(ROW) + "\n")
+    assert cell.run(places)["sha256"] != record["sha256"]
+    assert len(asked) == 10
+    said = json.loads(cell.file(places.records).read_text())
+    said["search"].popitem()
+    cell.file(places.records).write_text(json.dumps(said))
+    assert cell.run(places)["search"].keys() == record["search"].keys()
+    assert len(asked) == 15
+
+
+@pytest.mark.parametrize(
+    ("values", "between", "best"),
+    [
+        ({1e-3: 0.6, 1e-2: 0.9, 1e-1: 0.7, 3e-2: 0.8}, 3e-2, 1e-2),
+        ({1e-3: 0.7, 1e-2: 0.9, 1e-1: 0.6, 3e-3: 0.95}, 3e-3, 3e-3),
+        ({1e-3: 0.9, 1e-2: 0.7, 1e-1: 0.8, 3e-3: 0.1}, 3e-3, 1e-3),
+        ({1e-3: 0.1, 1e-2: 0.7, 1e-1: 0.8, 3e-2: 0.2}, 3e-2, 1e-1),
+        # those that have learned nothing go up
+        ({1e-3: 0, 1e-2: 0, 1e-1: 0, 3e-2: 0.3}, 3e-2, 3e-2),
+        ({1e-3: -math.inf, 1e-2: -2, 1e-1: -math.inf, 3e-2: -3}, 3e-2, 1e-2),
+    ],
+)
+def test_the_rate_between_the_best_and_its_better_neighbour_is_tried_last(
+    places, monkeypatch, values, between, best
+):
+    cell = named("SST-2", "LoRA")
+    asked = runs_of(monkeypatch, cell, places, values)
+    record = cell.run(places)
+    tried = [float(parts[1]) for parts, _ in asked if parts[0] == SEARCH]
+    assert tried == [*cell.compared.rates, between]
+    assert record["experiment"]["training"]["lr"] == best
+    asked.clear()
+    cell.run(places)
+    assert not asked
+    shorter = {rate: value for rate, value in record["search"].items() if float(rate) != between}
+    assert not is_whole(shorter, cell.compared.rates, best)
+    assert not is_whole(record["search"], cell.compared.rates, 3.0)
+
+
+def test_every_method_has_as_many_rates_a_decade_apart():
+    for methods in METHODS.values():
+        for one in methods:
+            low, middle, high = one.rates
+            assert (middle / low, high / middle) == pytest.approx((10, 10))
+
+
+def test_one_answer_is_the_best_there_is(tmp_path):
+    answers = {"validation": [0, 1, 1, 0, 1, 1], "train": [0, 0, 0, 0]}
+    for split, labels in answers.items():
+        rows = [{"sentence": "It is good.", "label": label} for label in labels]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    experiment = named("SST-2", "LoRA").experiment(tmp_path, 1e-3, SEEDS)
+    result = score_one_answer(experiment, tmp_path)
+    assert [one["seed"] for one in result["seeds"]] == list(SEEDS)
+    for one in result["seeds"]:
+        scored = [answers["validation"][row] for row in halves(6, one["seed"])[1]]
+        best = max(scored.count(0), scored.count(1)) / len(scored)
+        assert one["scores"]["sst2"]["value"] == pytest.approx(best)
+        assert one["scores"]["sst2"]["total"] == len(scored) == 3
+    cola = replace(experiment, task="cola")
+    assert score_one_answer(cola, tmp_path)["seeds"][0]["scores"]["cola"]["value"] == 0
+
+
+def test_one_answer_to_questions_of_commonsense(tmp_path):
+    for split in ("train", "test"):
+        rows = [
+            {
+                "instruction": "Which?",
+                "input": "",
+                "output": f"the correct answer is {a}",
+                "answer": a,
+            }
+            for a in ("answer1", "answer2", "answer2", "answer3")
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = score_one_answer(named("OBQA", "LoRA").experiment(tmp_path, 1e-3, SEEDS), tmp_path)
+    assert {one["scores"]["test"]["value"] for one in result["seeds"]} == {0.5}
+
+
+def test_trainings_of_other_settings_are_removed(places, monkeypatch):
+    cell, data = named("SST-2", "LoRA"), places.assets / "data"
+    ran = []
+    monkeypatch.setattr("comparison.cells.run_experiment", lambda *given: ran.append(given) or {})
+    experiment = cell.experiment(places.base_models, 1e-3, SEEDS)
+    out = places.out / "final"
+    out.mkdir(parents=True)
+    told = settings_of(experiment, read_inputs(experiment, data), None, None)
+    (out / "experiment.json").write_text(json.dumps(told))
+    (out / "seed-1").mkdir()
+    run_or_go_on(experiment, data, out)
+    assert (out / "seed-1").exists()
+    run_or_go_on(replace(experiment, seeds=(7,)), data, out)
+    assert not out.exists()
+    assert len(ran) == 2
