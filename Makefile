@@ -29,9 +29,11 @@ PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 # torch is otherwise up to forty times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-# Tests in a process per core, four at most, each of which takes a gigabyte; those of a file share
-# models, so that they stay together.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests in a process per core and one more, as many wait for servers and other processes; four at
+# most, each of which takes a gigabyte. Those of a file share models, so that they stay together; in
+# the order of the files, or those with few tests, which are the longest, come last and alone.
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The first Python of these that is new enough and can make environments.
 PYTHON ?= $(shell for p in python3 python python3.14 python3.13 python3.12 python3.11; do \
