@@ -68,12 +68,17 @@ def read_outcomes(cell: Cell, file: Path) -> list[Outcome]:
 
 
 def outcomes_of(studied: Studied, records: Path) -> dict[str, list[Outcome]]:
-    """Return the finished cells of a task by metric, those that train less first."""
+    """Return the finished cells of a task by metric, those that train less first.
+
+    There are none as long as nothing has been trained for it.
+    """
     found: dict[str, list[Outcome]] = {}
     for cell in cells():
         if cell.studied == studied:
             for one in read_outcomes(cell, cell.file(records)):
                 found.setdefault(one.metric, []).append(one)
+    if all(one.rate is None for of in found.values() for one in of):
+        return {}
     return {name: sorted(of, key=lambda one: one.parameters) for name, of in found.items()}
 
 

@@ -120,6 +120,11 @@ def test_the_page_says_how_good_the_judge_is(tmp_path):
 
 
 def test_a_page_of_nothing_is_an_error(tmp_path):
+    file = named("SST-2", "one answer to all").file(tmp_path)
+    write_result(file, 1e-3, 0, [0.5] * 5)
+    said = json.loads(file.read_text())
+    said["experiment"]["training"] = {}
+    file.write_text(json.dumps(said))
     with pytest.raises(ValueError, match="no finished cell"):
         write_page(tmp_path, tmp_path / "docs")
     assert not (tmp_path / "docs").exists()
