@@ -35,9 +35,9 @@ there are [recipes](experiments.md).
 PROTOCOL = """\
 ## How it was measured
 
-Every method has the same data, order of rows, epochs and budget: three learning rates a decade
+Every method has the same data, order of rows, epochs and budget: four learning rates a decade
 apart are tried with one seed, then the one between the best by validation and the better of its
-neighbours; the best of the four is run with {seeds} other seeds. Scores are means over these, ±
+neighbours; the best of the five is run with {seeds} other seeds. Scores are means over these, ±
 the standard deviation; the brackets hold the 95 % interval of the mean (Student's t). GLUE's test
 sets have no labels, so half of each validation set chooses the epoch and the other half is scored,
 another half for each seed; the half that the search went by overlaps with these, for all methods
@@ -51,9 +51,10 @@ of the tables took {hours:.1f} hours of one processor, searches, which are as lo
 
 **What was set after seeing results.** Sizes of sets and batches, the order of tasks, and the search
 of rates were changed more than once after first results: LoReFT had learned little of SST-2 and
-nothing of OBQA, and rank 1 was best at rates ten times higher than those that were tried at first.
-Since then every method is searched over two decades. Scores seen on the way were those of the
-table's seeds too; only results of the settings as they are now stand on this page.
+nothing of OBQA, and on the emoji task it was best at rates ten times higher than those that were
+tried at first, while LoRA's were at the lower end. Since then every method is searched over three
+decades. Scores seen on the way were those of the table's seeds too; only results of the settings as
+they are now stand on this page.
 """
 
 

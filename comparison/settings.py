@@ -1,7 +1,7 @@
 """What is compared: tasks, methods with their settings, and the budget that each gets.
 
-Every method has the same budget: three learning rates a decade apart are tried with one seed, then
-the one between the best by validation and the better of its neighbours. The best of the four is run
+Every method has the same budget: four learning rates a decade apart are tried with one seed, then
+the one between the best by validation and the better of its neighbours. The best of the five is run
 with five other seeds. A method's other settings are those that its authors or its library
 recommend, scaled to the width of these models.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SEARCH_SEED, SEEDS = 1000, (1, 2, 3, 4, 5)
-RATES, LOW = (1e-3, 1e-2, 1e-1), (1e-4, 1e-3, 1e-2)
-STEEP = (1e-2, 1e-1, 1.0)  # for what acts through attention alone
+RATES, LOW = (1e-4, 1e-3, 1e-2, 1e-1), (1e-5, 1e-4, 1e-3, 1e-2)
+STEEP = (1e-3, 1e-2, 1e-1, 1.0)  # for what acts through attention alone
 EPOCHS, BATCH = 3, 16
 NONE, CONSTANT = "none", "one-answer"  # what is no method: nothing is trained
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -50,10 +51,10 @@ def runs_of(monkeypatch, cell: Cell, places: Places, values: dict[float, float])
 
 def test_the_best_rate_by_validation_is_the_one_that_is_run_and_kept(places, monkeypatch):
     cell = named("SST-2", "LoRA")
-    values = {1e-3: 0.6, 1e-2: 0.9, 1e-1: 0.7, 3e-2: 0.8}
+    values = {1e-4: 0.5, 1e-3: 0.6, 1e-2: 0.9, 1e-1: 0.7, 3e-2: 0.8}
     asked = runs_of(monkeypatch, cell, places, values)
     record = cell.run(places)
-    assert record["experiment"]["training"]["lr"] == cell.compared.rates[1]
+    assert record["experiment"]["training"]["lr"] == 1e-2
     assert record["search"] == {f"{rate:g}": value for rate, value in values.items()}
     searches = [parts for parts, seeds in asked if parts[0] == SEARCH]
     assert searches == [(SEARCH, f"{rate:g}") for rate in values]
@@ -67,27 +68,27 @@ def test_the_best_rate_by_validation_is_the_one_that_is_run_and_kept(places, mon
     (places.base_models / "encoder" / "model.safetensors").write_bytes(b"other weights")
     weights_digest.cache_clear()
     assert cell.run(places)["model_sha256"] != record["model_sha256"]
-    assert len(asked) == 5
+    assert len(asked) == 6
     (cell.sets(places) / "train.jsonl").write_text(json.dumps(ROW) + "\n")
     assert cell.run(places)["sha256"] != record["sha256"]
-    assert len(asked) == 10
+    assert len(asked) == 12
     said = json.loads(cell.file(places.records).read_text())
     said["search"].popitem()
     cell.file(places.records).write_text(json.dumps(said))
     assert cell.run(places)["search"].keys() == record["search"].keys()
-    assert len(asked) == 15
+    assert len(asked) == 18
 
 
 @pytest.mark.parametrize(
     ("values", "between", "best"),
     [
-        ({1e-3: 0.6, 1e-2: 0.9, 1e-1: 0.7, 3e-2: 0.8}, 3e-2, 1e-2),
-        ({1e-3: 0.7, 1e-2: 0.9, 1e-1: 0.6, 3e-3: 0.95}, 3e-3, 3e-3),
-        ({1e-3: 0.9, 1e-2: 0.7, 1e-1: 0.8, 3e-3: 0.1}, 3e-3, 1e-3),
-        ({1e-3: 0.1, 1e-2: 0.7, 1e-1: 0.8, 3e-2: 0.2}, 3e-2, 1e-1),
+        ({1e-4: 0.5, 1e-3: 0.6, 1e-2: 0.9, 1e-1: 0.7, 3e-2: 0.8}, 3e-2, 1e-2),
+        ({1e-4: 0.8, 1e-3: 0.7, 1e-2: 0.9, 1e-1: 0.6, 3e-3: 0.95}, 3e-3, 3e-3),
+        ({1e-4: 0.9, 1e-3: 0.7, 1e-2: 0.7, 1e-1: 0.8, 3e-4: 0.1}, 3e-4, 1e-4),
+        ({1e-4: 0, 1e-3: 0.1, 1e-2: 0.7, 1e-1: 0.8, 3e-2: 0.2}, 3e-2, 1e-1),
         # those that have learned nothing go up
-        ({1e-3: 0, 1e-2: 0, 1e-1: 0, 3e-2: 0.3}, 3e-2, 3e-2),
-        ({1e-3: -math.inf, 1e-2: -2, 1e-1: -math.inf, 3e-2: -3}, 3e-2, 1e-2),
+        ({1e-4: 0, 1e-3: 0, 1e-2: 0, 1e-1: 0, 3e-2: 0.3}, 3e-2, 3e-2),
+        ({1e-4: -math.inf, 1e-3: -9, 1e-2: -2, 1e-1: -math.inf, 3e-3: -3}, 3e-3, 1e-2),
     ],
 )
 def test_the_rate_between_the_best_and_its_better_neighbour_is_tried_last(
@@ -110,8 +111,8 @@ def test_the_rate_between_the_best_and_its_better_neighbour_is_tried_last(
 def test_every_method_has_as_many_rates_a_decade_apart():
     for methods in METHODS.values():
         for one in methods:
-            low, middle, high = one.rates
-            assert (middle / low, high / middle) == pytest.approx((10, 10))
+            steps = [high / low for low, high in pairwise(one.rates)]
+            assert steps == pytest.approx([10, 10, 10])
 
 
 def test_one_answer_is_the_best_there_is(tmp_path):
