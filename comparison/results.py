@@ -6,7 +6,7 @@ from pathlib import Path
 
 from comparison.cells import Cell, cells
 from comparison.records import read_record
-from comparison.settings import Studied
+from comparison.settings import NONE, Studied
 from reftune.report.estimates import Estimate, estimate
 
 
@@ -93,4 +93,4 @@ def mark_of_outcome(outcome: Outcome) -> str:
     compared = outcome.cell.compared
     if compared.method == "reft":
         return str(compared.options.get("intervention", "loreft"))
-    return compared.method
+    return compared.method if outcome.cell.is_trained else NONE
