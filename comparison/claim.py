@@ -1,11 +1,10 @@
 """The claim under test: LoReFT reaches LoRA's score with 10 to 50 times fewer parameters."""
 
 import math
-from collections.abc import Mapping, Sequence
 
-from comparison.results import Outcome, differences
+from comparison.results import Found, Outcome, differences
 from comparison.scores import difference_shown, score_label
-from comparison.settings import ONE_ANSWER, UNTRAINED, Studied
+from comparison.settings import ONE_ANSWER, UNTRAINED
 from reftune.report.naming import metric_of
 
 PAIRS = (("LoReFT", "LoRA"), ("LoReFT, rank 1", "LoRA"), ("LoReFT", "LoRA, rank 1"))
@@ -13,7 +12,7 @@ NOTHING = "nothing to reach"
 MARGIN = 0.01  # points / 100, or nats: a difference that nobody would choose a method for
 
 
-def verdicts(found: Mapping[Studied, Mapping[str, Sequence[Outcome]]]) -> list[tuple[str, ...]]:
+def verdicts(found: Found) -> list[tuple[str, ...]]:
     """Return a row per task, score and pair: difference, interval, ratio of parameters, verdict."""
     rows = []
     for studied, by_metric in found.items():

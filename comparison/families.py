@@ -6,14 +6,17 @@ from pathlib import Path
 
 from comparison.cells import slug
 from comparison.markdown import table
-from comparison.results import Outcome, mark_of_outcome
-from comparison.settings import FAMILIES, Studied
+from comparison.results import Found, Outcome, mark_of_outcome
+from comparison.settings import FAMILIES
 from reftune.report.estimates import estimate
 from reftune.report.figures import Point, score_against_parameters
 from reftune.report.naming import metric_of, shown
 
 MEAN = "glue"  # the metric that is the mean of scores of several kinds
-Found = Mapping[Studied, Mapping[str, Sequence[Outcome]]]  # outcomes by task and metric
+ABOUT = (
+    "Means over the seeds. The last column is the mean of the tasks, with its 95 % interval over "
+    "seeds; it is there for what has been run on all of them."
+)
 
 
 def families(found: Found, pictures: Path) -> str:
@@ -25,12 +28,6 @@ def families(found: Found, pictures: Path) -> str:
         if len(columns) > 1:
             parts.append(_family(name, columns, pictures))
     return "\n\n".join(["## All tasks together", ABOUT, *parts]) if parts else ""
-
-
-ABOUT = (
-    "Means over the seeds. The last column is the mean of the tasks, with its 95 % interval over "
-    "seeds; it is there for what has been run on all of them."
-)
 
 
 def _family(name: str, columns: Mapping[str, Sequence[Outcome]], pictures: Path) -> str:

@@ -13,13 +13,11 @@ from comparison.judge import Judge
 from comparison.markdown import table
 from comparison.open_tasks import SENTIMENT
 from comparison.records import read_record, why_not
-from comparison.results import Outcome, mark_of_outcome, outcomes_of
+from comparison.results import Found, Outcome, mark_of_outcome, outcomes_of
 from comparison.scores import score_cells, score_label
 from comparison.settings import SEARCH_SEED, TASKS, Studied
 from reftune.report.figures import Point, score_against_parameters
 from reftune.report.naming import METRICS, bytes_shown, metric_of, shown
-
-Found = dict[Studied, dict[str, list[Outcome]]]  # outcomes by task and metric
 
 HEAD = """\
 # Results

@@ -1,6 +1,7 @@
 """What the cells of the table came to, read from their files."""
 
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,9 @@ class Outcome:
     memory_bytes: int | None
     rate: float | None
     at_edge: bool
+
+
+Found = Mapping[Studied, Mapping[str, Sequence[Outcome]]]  # outcomes by task and metric
 
 
 def read_outcomes(cell: Cell, file: Path) -> list[Outcome]:

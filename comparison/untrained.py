@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from comparison.settings import CONSTANT, NONE
+from reftune.experiments.classification import Classification
 from reftune.experiments.experiment import Experiment
-from reftune.experiments.inputs import Inputs, read_inputs, settings_of
+from reftune.experiments.inputs import read_inputs, settings_of
 from reftune.experiments.language import Language
 from reftune.experiments.running import environment
 from reftune.tasks import ClassificationTask, Task
-from reftune.tasks.halves import halves
 from reftune.tasks.metrics import measure
 from reftune.tasks.sets import RowSet
 
@@ -66,30 +66,23 @@ def score_one_answer(experiment: Experiment, data: Path) -> dict[str, Any]:
         A result like that of a run.
     """
     task, inputs = experiment.its_task, read_inputs(experiment, data)
-    found = []
-    for seed in experiment.seeds:
-        scores = {
-            name: _score_best(task, rows) for name, rows in _scored(task, inputs, seed).items()
-        }
-        found.append({"seed": seed, "trainable": 0, "scores": scores})
+    if isinstance(task, Task):
+        tests = [inputs.tests for _ in experiment.seeds]
+    else:
+        kind = Classification(experiment, task, inputs)
+        tests = [kind.sets(seed)[1] for seed in experiment.seeds]
+    found = [
+        {"seed": seed, "trainable": 0, "scores": {n: _best(task, of) for n, of in sets.items()}}
+        for seed, sets in zip(experiment.seeds, tests, strict=True)
+    ]
     told = untrained_settings(experiment, data, CONSTANT)
     return {**told, "environment": environment(), "seeds": found}
 
 
-def _scored(task: Task | ClassificationTask, inputs: Inputs, seed: int) -> dict[str, RowSet]:
-    """Return the sets that a seed is scored on."""
-    validation = inputs.validation
-    if isinstance(task, Task) or not task.halves or validation is None:
-        return inputs.tests
-    return {task.name: validation.pick(halves(len(validation.rows), seed)[1])}
-
-
-def _score_best(task: Task | ClassificationTask, rows: RowSet) -> dict[str, Any]:
+def _best(task: Task | ClassificationTask, rows: RowSet) -> dict[str, Any]:
     if isinstance(task, Task):
         metric, answers = "accuracy", [row["answer"] for row in rows.rows]
     else:
         metric, answers = task.metric, [task.answer(row, rows.origin) for row in rows.rows]
-    if metric != "accuracy":
-        return {"metric": metric, "value": 0.0, "total": len(answers), "interval": None}
-    [(_, right)] = Counter(answers).most_common(1)
-    return measure(metric, [1] * right + [0] * (len(answers) - right), [1] * len(answers))
+    [(best, _)] = Counter(answers).most_common(1)
+    return measure(metric, [best] * len(answers), answers)

@@ -67,6 +67,15 @@ class Classification:
             if rows is not None:
                 check_rows(task, self.labels, rows)
 
+    def sets(self, seed: int) -> tuple[RowSet | None, dict[str, RowSet]]:
+        """Return what chooses the epoch with a seed, if anything, and what is scored."""
+        validation = self.inputs.validation
+        if not self.task.halves or validation is None:
+            return validation, self.inputs.tests
+        choosing, scoring = halves(len(validation.rows), seed)
+        scored = validation.pick(scoring).first(self.test_rows)
+        return validation.pick(choosing), {self.task.name: scored}
+
     def loader(self) -> Callable[[int], Base]:
         """Load the base model anew for every seed, which draws the head."""
 
@@ -88,7 +97,7 @@ class Classification:
         self, model: nn.Module, base: Base, folder: Path, recipe: TrainingRecipe
     ) -> BestEpoch | None:
         """Choose the epoch with the best metric on validation."""
-        choosing, _ = self._sets(recipe.seed)
+        choosing, _ = self.sets(recipe.seed)
         if choosing is None:
             return None
         rows, collate = self._encoded(choosing, base, recipe), self.collate(base)
@@ -111,7 +120,7 @@ class Classification:
         self, model: Any, base: Base, folder: Path, recipe: TrainingRecipe
     ) -> dict[str, dict[str, Any]]:
         """Predict the labels of the rows that are scored."""
-        _, tests = self._sets(recipe.seed)
+        _, tests = self.sets(recipe.seed)
         scores = {}
         for name, rows in tests.items():
             trained, longest = Base(model, base.tokenizer), longest_row(base, recipe.max_length)
@@ -124,15 +133,6 @@ class Classification:
         """Tell the classes in the order of the head's outputs, and how rows are read."""
         labels = {"labels": list(self.labels.names), "by_index": self.labels.by_index}
         return {**labels, "metric": self.task.metric}
-
-    def _sets(self, seed: int) -> tuple[RowSet | None, dict[str, RowSet]]:
-        """Return what chooses the epoch, and what is scored."""
-        validation = self.inputs.validation
-        if not self.task.halves or validation is None:
-            return validation, self.inputs.tests
-        choosing, scoring = halves(len(validation.rows), seed)
-        scored = validation.pick(scoring).first(self.test_rows)
-        return validation.pick(choosing), {self.task.name: scored}
 
     def _encoded(self, rows: RowSet, base: Base, recipe: TrainingRecipe) -> Dataset:
         longest = longest_row(base, recipe.max_length)

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from reftune.cli import serve
+from reftune.cli.serve_vllm import make_vllm_engine
 
 
 def options(*given: str) -> argparse.Namespace:
@@ -23,3 +24,9 @@ def test_what_was_said_about_the_engine() -> None:
 def test_numbers_that_mean_nothing(option) -> None:
     with pytest.raises(ValueError, match=f"{option} 0: expected 1 or more"):
         serve._engine_settings(options(option, "0"))
+
+
+def test_vllm_has_a_quantization_of_its_own() -> None:
+    asked = options("--engine", "vllm", "--dtype", "nf4")
+    with pytest.raises(ValueError, match=r"--dtype nf4: expected auto.*quantization.*bitsandbytes"):
+        make_vllm_engine(asked, "no/model", "no", {})
