@@ -5,7 +5,7 @@ the only record of how far it got. How they were made is in a file beside it, `F
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
@@ -36,6 +36,7 @@ def generate_file(
     out: str | Path,
     settings: GenerationSettings | None = None,
     overwrite: bool = False,
+    told: Mapping[str, Any] | None = None,
 ) -> int:
     """Answer all rows into a JSONL file, or go on with a file that stopped half-way.
 
@@ -44,6 +45,7 @@ def generate_file(
         rows: see `reftune.data.load_rows` with ``answers=False``.
         out: the file, see `write_answers`.
         overwrite: start anew whatever is in the file.
+        told: more of the model than `fingerprint` sees, to tell it from others.
 
     Returns:
         The number of rows that were already there.
@@ -59,7 +61,7 @@ def generate_file(
         prompts = encode_prompts(rows, tokenizer, settings.template)
         return generate_answers(model, tokenizer, prompts, settings, first_batch)
 
-    made_by = {**fingerprint(model), **asdict(settings)}
+    made_by = {**fingerprint(model), **asdict(settings), **(told or {})}
     return write_answers(rows, answers, settings.batch_size, out, made_by, overwrite)
 
 

@@ -180,7 +180,11 @@ def _read_csv(path: Path) -> list[tuple[str, Any]]:
     # Not by `datasets`: pandas would read "007" as 7 and "NA" as missing.
     with path.open(encoding="utf-8-sig", newline="") as lines:
         rows = []
-        for number, row in enumerate(csv.DictReader(lines), start=1):
+        try:
+            read = list(csv.DictReader(lines))
+        except csv.Error as error:
+            raise ValueError(f'"{path}" cannot be read as CSV ({error})') from None
+        for number, row in enumerate(read, start=1):
             if None in row or None in row.values():
                 cells = sum(len(c) if isinstance(c, list) else c is not None for c in row.values())
                 raise ValueError(

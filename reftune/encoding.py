@@ -105,10 +105,7 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase, max_length: i
     Raises:
         ValueError: ``max_length`` is below 2, or there is no prompt or no completion.
     """
-    if max_length < 2:
-        raise ValueError(
-            f"max_length {max_length}: expected at least 2, a prompt token and a label"
-        )
+    check_max_length(max_length)
     prompt = encode_prompt(rendered, tokenizer)
     if not prompt or not rendered.completion:
         raise ValueError(f"a row without prompt or completion cannot be trained on: {rendered}")
@@ -121,6 +118,18 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase, max_length: i
         cut_prompt=len(kept) < len(prompt),
         cut_completion=len(answer) < len(completion),
     )
+
+
+def check_max_length(max_length: int) -> None:
+    """Check how long rows may be.
+
+    Raises:
+        ValueError: it is below 2.
+    """
+    if max_length < 2:
+        raise ValueError(
+            f"max_length {max_length}: expected at least 2, a prompt token and a label"
+        )
 
 
 def _cut_left(prompt: list[int], room: int, special: set[int]) -> list[int]:

@@ -12,6 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from reftune.collation import PaddingCollator
 from reftune.encoding import encode_prompt
+from reftune.number_fields import check_numbers
 from reftune.prompt_batches import PromptBatch, in_batches
 from reftune.rendering import Template, render
 
@@ -43,6 +44,7 @@ class GenerationSettings:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")

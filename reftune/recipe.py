@@ -10,14 +10,18 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.trainer_utils import SchedulerType
 
 from reftune import processes
-from reftune.encoding import Dropped, encode_dataset
+from reftune.encoding import Dropped, check_max_length, encode_dataset
+from reftune.number_fields import check_numbers
 from reftune.output_folder import CHECKPOINTS
 from reftune.rendering import Template
 
 # What may differ between a training and its continuation.
 FREE = ("save_steps", "log_steps", "eval_steps", "inference_mode", "peft_version")
+
+SCHEDULES = tuple(one.value for one in SchedulerType)
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,16 @@ class TrainingRecipe:
     eval_steps: int = 0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         for name in ("epochs", "lr", "batch_size", "accumulation", "log_steps"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected more than 0")
         for name in ("warmup", "weight_decay", "save_steps", "eval_steps", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more")
+        check_max_length(self.max_length)
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
 
 
 def encode_for(

@@ -146,8 +146,11 @@ def result_of(out: Path, rows: int, dropped: Dropped) -> TrainingResult:
     )
 
 
-def run_to_end(trainer: PlainTrainer, checkpoint: Path | None) -> None:
+def run_to_end(trainer: PlainTrainer, checkpoint: Path | None) -> bool:
     """Train from the start or from a checkpoint, and stop well if a signal comes.
+
+    Returns:
+        Whether a signal came when all steps were done, so that what follows is not to be begun.
 
     Raises:
         TrainingInterrupted: a signal came before the last step; a checkpoint is there.
@@ -160,3 +163,4 @@ def run_to_end(trainer: PlainTrainer, checkpoint: Path | None) -> None:
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         raise TrainingInterrupted(f"stopped after step {trainer.state.global_step}")
+    return stop.asked

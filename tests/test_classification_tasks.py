@@ -101,6 +101,8 @@ def test_what_a_label_says():
     assert [named.of(cell, "") for cell in ("yes", 1, "1", "no")] == [1, 1, 1, 0]
     assert [stars.of(cell, "") for cell in (5, "5", 1)] == [2, 2, 0]
     assert Labels().of("2.5", "") == 2.5
+    numbered = Labels(("1", "2", "3"), by_index=True)
+    assert [numbered.of(cell, "") for cell in (0, 1, 2, "1", "3")] == [0, 1, 2, 0, 2]
     for labels, cell in ((named, 2), (named, -1), (stars, 0), (stars, "good"), (Labels(), "nan")):
         with pytest.raises(ValueError, match=r"row 7: the label is .*expected"):
             labels.of(cell, "row 7")
@@ -183,6 +185,7 @@ def test_a_run_chooses_the_epoch_on_validation_and_scores_the_test_set(place, ca
     assert result(place)["mean"]["test"] == {"mean": score["value"], "deviation": None}
     left = {path.name for path in (place / "out" / "seed-1").iterdir()}
     expected = {"adapter", "answers", "training.json", "training.jsonl", "validation.json"}
+    expected.add("scores.json")
     assert left == expected
     again = result(place)["seeds"]
     (place / "out" / "result.json").unlink()  # as if it had been killed before the end
@@ -257,8 +260,8 @@ def test_glue_is_scored_on_one_half_of_validation_per_seed(place, roberta):
 
 
 def test_numbers_are_predicted_without_a_validation_set(place, roberta):
-    for name in ("train", "test"):
-        given = [{"text": r["text"], "label": 1.5 * i} for i, r in enumerate(rows(10))]
+    for name, shift in (("train", 0), ("test", 50)):
+        given = [{"text": r["text"], "label": 1.5 * i} for i, r in enumerate(rows(10, shift))]
         write_rows(place / "data" / f"{name}.jsonl", [*given, {"text": "x", "label": 2}])
     (place / "data" / "validation.jsonl").unlink()
     write_recipe(place, roberta, dtype="bfloat16", metric="pearson")
@@ -367,7 +370,9 @@ def test_a_wrong_set_is_one_line(place, capsys, file, text, message):
         ({"generation": {"batch_size": 2}}, "generation"),
         ({"task": "cola", "tests": ["test"]}, "half of its validation set"),
         ({"task": "cola", "metric": "accuracy"}, "has its own"),
-        ({"tests": ["train"]}, "is the training set too"),
+        ({"tests": ["train"]}, "train is the training set too"),
+        ({"train": "validation"}, "validation is the training set too"),
+        ({"tests": ["validation"]}, "validation is the validation set too"),
         ({"method": "prayer"}, "prayer"),
     ],
 )

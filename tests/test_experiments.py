@@ -135,7 +135,7 @@ def test_an_interrupted_run_goes_on_to_the_same_scores(folder, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr("reftune.experiments.language.score_set", killed)
+        broken.setattr("reftune.experiments.language_scores.score_set", killed)
         with pytest.raises(KeyboardInterrupt):
             run_experiment(experiment, folder / "data", folder / "broken")
     assert not (folder / "broken" / "result.json").exists()

@@ -16,6 +16,7 @@ LAYERS = [
         "device",
         "dtypes",
         "divided",
+        "number_fields",
         "hub",
     },
     {

@@ -20,12 +20,17 @@ adapter: what reftune run wrote, or a folder or hub id of PEFT, of any method; n
 is. A classifier needs a trained head, in the adapter or in the model.
 data: as for reftune run. Language tasks: boolq/test.json and so on; sets that are missing are an
 error, unless --tests leaves them out. GLUE: the validation set, all of it.
-Answers that were begun are gone on with when the same command is given again.
+How questions are answered, how references are cut, and --dtype are as in the run that trained the
+adapter for this task, unless options say otherwise; where no run tells, the task's, 512 tokens, and
+the dtype of the model's files. Answers that were begun are gone on with when the same command is
+given again.
 """
 TASK_NAMES = (
     *("commonsense", "arithmetic", "gsm8k", "instructions"),
     *("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb", "classification"),
 )
+BATCH = 16
+OF_ANSWERS = ("max_new_tokens", "no_repeat_ngram", "repetition_penalty")
 HEADER = ("test set", "rows or tokens", "metric", "value", "from", "to (95%)")
 WRITTEN = "the answers are written; their judge is not part of reftune"
 
@@ -41,8 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tests", metavar="SETS", help="test sets (all of the task)")
     parser.add_argument("--adapter", metavar="A", help="folder or hub id (none: the base model)")
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=int, default=16, help="rows at once (16)")
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (the task's)")
+    parser.set_defaults(dtype=None)
+    parser.add_argument("--batch-size", type=int, help=f"rows at once (the run's, or {BATCH})")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer")
+    parser.add_argument("--no-repeat-ngram", type=int, metavar="N", help="tokens in a row")
+    parser.add_argument("--repetition-penalty", type=float, metavar="X", help="above 1: less")
+    parser.add_argument(
+        "--max-length", type=int, metavar="N", help="of a reference answer with its prompt"
+    )
     parser.add_argument("--rows", type=int, metavar="N", help="score the first N of each set")
     parser.add_argument("--overwrite", action="store_true", help="answer everything anew")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
@@ -78,46 +89,30 @@ def _line(name: str, one: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _score_language(args: argparse.Namespace, task: Any, names: Any) -> dict[str, Any]:
-    from reftune.experiments.evaluating import load_wanted_language_model
-    from reftune.experiments.held_out import reference_loss
-    from reftune.generation import GenerationSettings
-    from reftune.recipe import TrainingRecipe
-    from reftune.tasks.scoring import score_set
+    from reftune.experiments.evaluating import score_language_model
     from reftune.tasks.sets import load_set
 
     sets = {name: load_set(task, args.data, name, "test").first(args.rows) for name in names}
-    longest = task.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
-    settings = GenerationSettings(longest, batch_size=args.batch_size)
-    recipe = TrainingRecipe(template="plain", batch_size=args.batch_size)
-    base, out = load_wanted_language_model(_wanted(args)), Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    scores: dict[str, Any] = {}
-    for name, rows in sets.items():
-        file, each = out / f"{name}.jsonl", (base.model, base.tokenizer, task)
-        score = score_set(*each, rows.rows, file, settings, args.overwrite)
-        leaked = {"leaked": name in task.leaked, "answers": str(file)}
-        if score is not None:
-            scores[name] = {
-                "metric": "accuracy",
-                "value": score.accuracy,
-                "total": len(rows.rows),
-                "interval": list(score.interval()),
-                **leaked,
-            }
-        loss = reference_loss(base.model, base.tokenizer, task, rows, recipe)
-        if loss is not None:
-            scores[name if score is None else f"{name} loss"] = {**loss, **leaked}
-    return scores
+    given = {name: getattr(args, name) for name in (*OF_ANSWERS, "batch_size")}
+    generation = {name: value for name, value in given.items() if value is not None}
+    out, longest = Path(args.out), args.max_length
+    scores = score_language_model(
+        task, _wanted(args), sets, out, generation, longest, args.overwrite
+    )
+    files = {score: f"{name}.jsonl" for name in sets for score in (name, f"{name} loss")}
+    return {name: {**one, "answers": str(out / files[name])} for name, one in scores.items()}
 
 
 def _score_classes(args: argparse.Namespace, task: Any, names: Any) -> dict[str, Any]:
     from reftune.experiments.evaluating import read_test_sets, score_classifier
 
-    if args.max_new_tokens is not None:
-        raise ValueError(f"--max-new-tokens: expected none, {task.name} has classes")
+    for name in (*OF_ANSWERS, "max_length"):
+        if getattr(args, name) is not None:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option}: expected none, {task.name} has classes")
     sets = read_test_sets(task, args.data, names, args.rows)
     out = Path(args.out)
-    scores = score_classifier(task, _wanted(args), sets, out, args.batch_size)
+    scores = score_classifier(task, _wanted(args), sets, out, args.batch_size or BATCH)
     return {
         name: {**one, "leaked": False, "answers": str(out / f"{name}.jsonl")}
         for name, one in scores.items()

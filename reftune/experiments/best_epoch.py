@@ -75,11 +75,6 @@ class BestEpoch(TrainerCallback):
                 if name in kept:
                     parameter.copy_(kept[name])
 
-    def discard(self) -> None:
-        """Remove the kept weights: the model with them is saved elsewhere."""
-        for path in self.folder.glob(WEIGHTS.format("*")):
-            path.unlink()
-
     def _note(self) -> None:
         """Score the model as it is, and keep it if it is the best so far."""
         training = self.model.training
@@ -98,6 +93,12 @@ class BestEpoch(TrainerCallback):
         for path in self.folder.glob(WEIGHTS.format("*")):
             if path != self._file(self.best):
                 path.unlink()
+
+
+def discard(folder: Path) -> None:
+    """Remove the kept weights of a training: the model with the best of them is saved elsewhere."""
+    for path in folder.glob(WEIGHTS.format("*")):
+        path.unlink()
 
 
 def _trained(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import set_seed
 
 from reftune.experiments.best_epoch import BestEpoch
-from reftune.experiments.classifier import collator, encode_rows, predict
+from reftune.experiments.classifier import collator, encode_rows, has_pairs, predict
 from reftune.experiments.experiment import Experiment
 from reftune.experiments.inputs import Inputs
 from reftune.experiments.kinds import Collate
@@ -63,9 +63,15 @@ class Classification:
             for number, row in enumerate(train.rows, start=1)
         ]
         self.labels = task.labels(answers, train.classes, train.origin)
-        for rows in (train, inputs.validation, *inputs.tests.values()):
-            if rows is not None:
-                check_rows(task, self.labels, rows)
+        paired = {}
+        for rows in inputs.sets().values():
+            check_rows(task, self.labels, rows)
+            paired[has_pairs(task, rows)] = rows.origin
+        if len(paired) > 1:
+            raise ValueError(
+                f'{paired[True]} has a "text_pair" and {paired[False]} has none; expected the same '
+                "of all sets"
+            )
 
     def sets(self, seed: int) -> tuple[RowSet | None, dict[str, RowSet]]:
         """Return what chooses the epoch with a seed, if anything, and what is scored."""
@@ -84,6 +90,9 @@ class Classification:
             return load_classifier(self.experiment.model, self.experiment.dtype, self.labels)
 
         return load
+
+    def check(self, base: Base) -> None:
+        """Have nothing to check: rows that are too long are cut."""
 
     def encode(self, base: Base, recipe: TrainingRecipe) -> tuple[Dataset, int]:
         """Tokenise the training set."""
@@ -123,7 +132,7 @@ class Classification:
         _, tests = self.sets(recipe.seed)
         scores = {}
         for name, rows in tests.items():
-            trained, longest = Base(model, base.tokenizer), longest_row(base, recipe.max_length)
+            trained, longest = Base(model, base.tokenizer), self._longest(base, recipe)
             size, out = recipe.batch_size * WITHOUT_GRADIENTS, folder / f"{name}.jsonl"
             one = score_rows(self.task, self.labels, rows, trained, out, longest, size)
             scores[name] = {**one, "leaked": False}
@@ -135,8 +144,12 @@ class Classification:
         return {**labels, "metric": self.task.metric}
 
     def _encoded(self, rows: RowSet, base: Base, recipe: TrainingRecipe) -> Dataset:
-        longest = longest_row(base, recipe.max_length)
+        longest = self._longest(base, recipe)
         return encode_rows(self.task, self.labels, rows, base.tokenizer, longest)
+
+    def _longest(self, base: Base, recipe: TrainingRecipe) -> int:
+        virtual = self.experiment.its_method().virtual_tokens(base.model)
+        return longest_row(base, recipe.max_length, virtual)
 
 
 def check_rows(task: ClassificationTask, labels: Labels, rows: RowSet) -> None:

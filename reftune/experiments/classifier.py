@@ -34,16 +34,25 @@ def encode_rows(
         where = f"{rows.origin}, row {number}"
         texts.append(task.question(row, where))
         answers.append(labels.of(task.answer(row, where), where))
-    pairs = {"text_pair" in text for text in texts}
-    if len(pairs) > 1:
-        raise ValueError(f'{rows.origin}: only some rows have a "text_pair"; expected all or none')
-    second = [text["text_pair"] for text in texts] if True in pairs else None
+    second = [text["text_pair"] for text in texts] if has_pairs(task, rows) else None
     first = [text["text"] for text in texts]
     encoded = dict(tokenizer(first, second, truncation=True, max_length=longest))
     for number, ids in enumerate(encoded["input_ids"], start=1):
         if not ids:
             raise ValueError(f"{rows.origin}, row {number}: the text is empty; expected some")
     return Dataset.from_dict({**encoded, "labels": answers})
+
+
+def has_pairs(task: ClassificationTask, rows: RowSet) -> bool:
+    """Return whether the rows of a set have a second text.
+
+    Raises:
+        ValueError: some have and some have not.
+    """
+    pairs = {"text_pair" in task.question(row, rows.origin) for row in rows.rows}
+    if len(pairs) > 1:
+        raise ValueError(f'{rows.origin}: only some rows have a "text_pair"; expected all or none')
+    return True in pairs
 
 
 def collator(tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> Collate:

@@ -1,5 +1,6 @@
 """One experiment: what a recipe file says, checked."""
 
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from reftune.recipe import TrainingRecipe
 from reftune.tasks import TASKS, ClassificationTask, Task
 
 RECIPES = Path(__file__).parent / "recipes"
+SEEDS = 2**32  # as many has numpy
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,11 @@ class Experiment:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
         seeds = self.seeds
-        numbers = all(isinstance(seed, int) and seed >= 0 for seed in seeds)
+        numbers = all(isinstance(seed, int) and 0 <= seed < SEEDS for seed in seeds)
         if not seeds or not numbers or len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds {list(seeds)}: expected different numbers, 0 or more")
+            raise ValueError(
+                f"seeds {list(seeds)}: expected different numbers, 0 or more and below {SEEDS}"
+            )
         for name in ("seed", "template"):
             if name in self.training:
                 raise ValueError(f"training: {name} is not for a recipe to say; expected none")
@@ -152,16 +156,32 @@ def load_experiment(name: str | Path, **changes: Any) -> Experiment:
         known = ", ".join(recipe_names())
         raise FileNotFoundError(f'recipe "{name}": no such file, and none of {known}')
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         if not isinstance(said, dict):
             raise ValueError(f"found {said!r:.60}; expected names and values")
         given = {**said, **changes}
+        for key in given.keys() & {"adapter", "training", "generation"}:
+            given[key] = {} if given[key] is None else given[key]
+            if not isinstance(given[key], dict):
+                raise ValueError(f"{key} {given[key]!r:.60}: expected names and values")
+        for key in given.keys() & {"seeds", "tests"}:
+            if not isinstance(given[key], list | tuple):
+                raise ValueError(f"{key} {given[key]!r:.60}: expected a list, as in [a, b]")
         if given.get("model") != said.get("model"):
             given["trainable"] = changes.get("trainable")  # the recipe's is that of its own model
         given |= {key: tuple(given[key]) for key in ("seeds", "tests") if key in given}
         return _built(Experiment, "the recipe", given)
     except (ValueError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as the number that it is in YAML 1.2, and not as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def recipe_names() -> list[str]:

@@ -31,12 +31,14 @@ class Fitted:
         loss: the last one logged.
         seconds: interrupted parts too.
         memory_bytes: see `reftune.experiments.memory.StepMemory`; `None` if no step was left to do.
+        stopped: whether a signal came when all steps were done.
     """
 
     steps: int
     loss: float
     seconds: float
     memory_bytes: int | None
+    stopped: bool = False
 
 
 def fit(
@@ -73,12 +75,12 @@ def fit(
     )
     trainer.remove_callback(PrinterCallback)
     # What holds the weights depends on the method; Trainer writes its state after them.
-    run_to_end(trainer, last_checkpoint(folder / CHECKPOINTS, weights=()))
+    stopped = run_to_end(trainer, last_checkpoint(folder / CHECKPOINTS, weights=()))
     model.eval()
     if drawing:
         draw_loss(folder / LOG_FILE, folder / PICTURE)
     last = [record for record in read_log(folder / LOG_FILE) if "loss" in record][-1]
-    return Fitted(last["step"], last["loss"], last["seconds"], memory.bytes)
+    return Fitted(last["step"], last["loss"], last["seconds"], memory.bytes, stopped)
 
 
 def forget(folder: Path) -> None:

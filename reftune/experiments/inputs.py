@@ -26,10 +26,14 @@ class Inputs:
     validation: RowSet | None = None
     tests: dict[str, RowSet] = field(default_factory=dict)
 
+    def sets(self) -> dict[str, RowSet]:
+        """Return all sets by name."""
+        named = {"train": self.train, "validation": self.validation, **self.tests}
+        return {name: one for name, one in named.items() if one is not None}
+
     def sha256(self) -> dict[str, str]:
         """Return a digest of every set."""
-        named = {"train": self.train, "validation": self.validation, **self.tests}
-        return {name: one.sha256 for name, one in named.items() if one is not None}
+        return {name: one.sha256 for name, one in self.sets().items()}
 
 
 def read_inputs(
@@ -46,10 +50,29 @@ def read_inputs(
         validation = load_validation(task, data)
         names = () if task.halves else names
     tests = {name: load_set(task, data, name, "test").first(test_rows) for name in names}
-    same = [name for name, one in tests.items() if one.origin == train.origin]
-    if same and isinstance(task, ClassificationTask):
-        raise ValueError(f"{train.origin}: {same[0]} is the training set too; expected another")
-    return Inputs(train, validation, tests)
+    inputs = Inputs(train, validation, tests)
+    _check_apart(inputs)
+    return inputs
+
+
+def _check_apart(inputs: Inputs) -> None:
+    """Check that no set is trained on, chosen by, or scored, and something else of these too.
+
+    Raises:
+        ValueError: two sets are one file, or have the same content.
+    """
+    train, validation = inputs.train, inputs.validation
+    chosen = {} if validation is None else {"validation": validation}
+    for name, one in {**inputs.tests, **chosen}.items():
+        if _same(one, train):
+            raise ValueError(f"{one.origin}: {name} is the training set too; expected another")
+    for name, one in inputs.tests.items():
+        if validation is not None and _same(one, validation):
+            raise ValueError(f"{one.origin}: {name} is the validation set too; expected another")
+
+
+def _same(one: RowSet, other: RowSet) -> bool:
+    return one.origin == other.origin or one.sha256 == other.sha256
 
 
 def settings_of(

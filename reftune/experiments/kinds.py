@@ -23,6 +23,14 @@ class Kind(Protocol):
         """Return what gives the base model of a seed."""
         ...
 
+    def check(self, base: Base) -> None:
+        """Hold the sets against a base model before anything is trained.
+
+        Raises:
+            ValueError: a row of a set does not fit it.
+        """
+        ...
+
     def encode(self, base: Base, recipe: TrainingRecipe) -> tuple[Dataset, int]:
         """Return the training set as a base model takes it, and how many rows were dropped."""
         ...
@@ -65,5 +73,5 @@ class Kind(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """Return what one must know of the labels to use a trained model."""
+        """Return what one must know to score a trained model once more."""
         ...

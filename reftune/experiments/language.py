@@ -1,7 +1,7 @@
 """Experiments in which a language model writes the answers."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,24 @@ from torch import nn
 from reftune.collation import PaddingCollator
 from reftune.experiments.best_epoch import BestEpoch
 from reftune.experiments.experiment import Experiment
-from reftune.experiments.held_out import reference_loss
 from reftune.experiments.inputs import Inputs
 from reftune.experiments.kinds import Collate
-from reftune.experiments.loading import Base, load_language_model
-from reftune.output_folder import write_atomically
+from reftune.experiments.language_scores import (
+    Answering,
+    check_questions,
+    check_room,
+    score_answers,
+)
+from reftune.experiments.loading import Base, load_language_model, longest_row
 from reftune.recipe import TrainingRecipe, encode_for
 from reftune.tasks import Task
-from reftune.tasks.scoring import alpaca_eval_outputs, score_set
 
 
 class Language:
     """A language task; the last epoch is taken. Makes a `reftune.experiments.kinds.Kind`.
 
     Raises:
-        ValueError: a row of the training set has not the form of the task.
+        ValueError: a row of a set has not the form of the task.
     """
 
     task_type = "CAUSAL_LM"
@@ -36,15 +39,24 @@ class Language:
             task.example(row, f"{inputs.train.origin}, row {number}")
             for number, row in enumerate(inputs.train.rows, start=1)
         ]
+        for rows in inputs.tests.values():
+            check_questions(task, rows)
 
     def loader(self) -> Callable[[int], Base]:
         """Load the base model once, for all seeds: a method leaves it as it was."""
         base = load_language_model(self.experiment.model, self.experiment.dtype)
         return lambda seed: base
 
+    def check(self, base: Base) -> None:
+        """Have room for every question and its answer."""
+        settings = self.experiment.settings()
+        check_room(base.model, base.tokenizer, self.task, self.inputs.tests, settings)
+
     def encode(self, base: Base, recipe: TrainingRecipe) -> tuple[Dataset, int]:
         """Tokenise prompts and completions; rows that lack one are dropped."""
-        rows = Dataset.from_list(self.examples)
+        rows, method = Dataset.from_list(self.examples), self.experiment.its_method()
+        longest = longest_row(base, recipe.max_length, method.virtual_tokens(base.model))
+        recipe = replace(recipe, max_length=longest)
         encoded, dropped = encode_for(base.model, base.tokenizer, rows, recipe)
         return encoded, dropped.rows
 
@@ -66,39 +78,14 @@ class Language:
     def score(
         self, model: Any, base: Base, folder: Path, recipe: TrainingRecipe
     ) -> dict[str, dict[str, Any]]:
-        """Answer the questions of the test sets; a run that stopped half-way goes on.
-
-        A set of a task with two scores has the second one, its loss, under the name `"SET loss"`.
-        """
-        scores, settings = {}, self.experiment.settings()
-        for name, rows in self.inputs.tests.items():
-            file = folder / f"{name}.jsonl"
-            score = score_set(model, base.tokenizer, self.task, rows.rows, file, settings)
-            leaked = name in self.task.leaked
-            if score is None:
-                generator = f"{Path(self.experiment.model).name}-{self.experiment.method}"
-                _write_for_judge(file, rows.rows, generator)
-            else:
-                scores[name] = {
-                    "metric": "accuracy",
-                    "value": score.accuracy,
-                    "total": score.total,
-                    "interval": list(score.interval()),
-                    "leaked": leaked,
-                }
-            loss = reference_loss(model, base.tokenizer, self.task, rows, recipe)
-            if loss is not None:
-                scores[name if score is None else f"{name} loss"] = {**loss, "leaked": leaked}
-        return scores
+        """Answer the questions of the test sets; a run that stopped half-way goes on."""
+        answering = Answering(
+            self.experiment.settings(),
+            recipe,
+            f"{Path(self.experiment.model).name}-{self.experiment.method}",
+        )
+        return score_answers(model, base.tokenizer, self.task, self.inputs.tests, folder, answering)
 
     def facts(self) -> dict[str, Any]:
-        """Tell nothing: answers are texts."""
-        return {}
-
-
-def _write_for_judge(file: Path, rows: Sequence[dict[str, Any]], generator: str) -> None:
-    with file.open(encoding="utf-8") as lines:
-        answers = [json.loads(line)["output"] for line in lines]
-    outputs = alpaca_eval_outputs(rows, answers, generator)
-    text = json.dumps(outputs, indent=2, ensure_ascii=False)
-    write_atomically(file.with_suffix(".alpaca_eval.json"), text)
+        """Tell how its questions are answered."""
+        return {"generation": self.experiment.generation}

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from peft import PeftModel, PromptLearningConfig
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -21,10 +23,17 @@ BUNDLED = "tiny-chat"
 
 @dataclass(frozen=True)
 class Base:
-    """A base model, without anything on it, and its tokenizer."""
+    """A base model, without anything on it, and its tokenizer.
+
+    Attributes:
+        model: the model.
+        tokenizer: of the same model.
+        drawn: names of the parameters of a head that was drawn, as the model was saved without.
+    """
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
+    drawn: frozenset[str] = frozenset()
 
 
 def load_language_model(name: str, dtype: str) -> Base:
@@ -64,7 +73,7 @@ def load_classifier(name: str, dtype: str, labels: Labels, trained: bool = False
             f'model "{name}" lacks {", ".join(sorted(info["missing_keys"]))[:100]}; expected a '
             "model with a trained head, or an adapter with one"
         )
-    base = Base(model.to(pick_device()).eval(), tokenizer)
+    base = Base(model.to(pick_device()).eval(), tokenizer, frozenset(info["missing_keys"]))
     if base.tokenizer.pad_token is None:  # padding is masked, so any token will do
         base.tokenizer.pad_token = base.tokenizer.eos_token or base.tokenizer.unk_token
     if base.model.config.pad_token_id is None:  # by which decoders find the last token of a row
@@ -80,18 +89,30 @@ def _load(kind: Any, name: str, dtype: str, **more: Any) -> tuple[Any, Any]:
             kind.from_pretrained(path, **options, **more),
             AutoTokenizer.from_pretrained(path),
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f'model "{name}" cannot be loaded ({reason})') from error
 
 
-def longest_row(base: Base, wanted: int) -> int:
-    """Return how many tokens of a row a model takes, and no more than are wanted."""
-    limits = [wanted, base.tokenizer.model_max_length]
-    limits.append(getattr(base.model.config, "max_position_embeddings", None) or wanted)
+def virtual_tokens(model: Any) -> int:
+    """Return how many places before every row the adapter of a model takes."""
+    config = model.active_peft_config if isinstance(model, PeftModel) else None
+    return config.num_virtual_tokens if isinstance(config, PromptLearningConfig) else 0
+
+
+def longest_row(base: Base, wanted: int, virtual: int = 0) -> int:
+    """Return how many tokens of a row a model takes, and no more than are wanted.
+
+    Args:
+        base: the model.
+        wanted: tokens.
+        virtual: places that something else takes.
+    """
+    limits = [base.tokenizer.model_max_length]
+    limits.append(getattr(base.model.config, "max_position_embeddings", None) or wanted + virtual)
     for name, module in base.model.named_modules():
         # RoBERTa counts positions from behind the padding index.
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             offset = 0 if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - offset)
-    return min(limits)
+    return min(wanted, min(limits) - virtual)

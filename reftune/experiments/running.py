@@ -1,14 +1,16 @@
 """Running an experiment: training and scoring per seed, and one file that says what came of it.
 
 `OUT/seed-42` is a training's folder: `adapter` has what was trained, `answers` the answers to the
-test sets. `OUT/result.json` is the last file written. A run that was interrupted goes on where it
-stopped, because each of its parts does.
+test sets, `scores.json` all that is told of the seed. `OUT/result.json` is the last file written. A
+run that was interrupted goes on where it stopped, because each of its parts does.
 """
 
 import json
 import platform
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,21 +18,25 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from reftune.assets import TINY_CHAT
+from reftune.experiments.best_epoch import discard
 from reftune.experiments.classification import Classification
 from reftune.experiments.experiment import Experiment
 from reftune.experiments.fitting import fit, forget
 from reftune.experiments.inputs import SETTINGS, Inputs, check_folder, read_inputs, settings_of
 from reftune.experiments.kinds import Kind
 from reftune.experiments.language import Language
-from reftune.experiments.loading import Base
+from reftune.experiments.loading import BUNDLED, Base
 from reftune.experiments.means import means
 from reftune.experiments.methods.method import Method
+from reftune.experiments.model_files import version_of
 from reftune.experiments.processor_time import processor_time
 from reftune.experiments.trained_model import save_trained
-from reftune.output_folder import write_atomically
+from reftune.output_folder import LOG_FILE, write_atomically
+from reftune.stopping import TrainingInterrupted
 from reftune.tasks import Task
 
-RESULT, RECORD, ADAPTER = "result.json", "training.json", "adapter"
+RESULT, RECORD, SCORES, ADAPTER = "result.json", "training.json", "scores.json", "adapter"
 PROCESSOR = "processor_seconds.txt"
 LIBRARIES = ("reftune", "torch", "transformers", "peft", "accelerate", "datasets")
 
@@ -58,13 +64,14 @@ def run_experiment(
             seed is done; in classification the head is then the same for all seeds.
 
     Returns:
-        What `result.json` says: the experiment, digests of the sets, the environment, per seed the
-        training and `"scores"`, and `"mean"`, per test set the mean and deviation over seeds.
+        What `result.json` says: the experiment, digests of the sets, `"model"` (which files, see
+        `reftune.experiments.model_files`), `"data"`, the environment, per seed the training and
+        `"scores"`, and `"mean"`, per test set the mean and deviation over seeds.
 
     Raises:
         ValueError: the folder has another experiment, a set has another form, or another number of
             parameters is trained than the recipe says.
-        FileNotFoundError: a set is missing; nothing was written.
+        FileNotFoundError: a set is missing.
         TrainingInterrupted: a signal came; the same call goes on.
     """
     out = Path(out)
@@ -74,16 +81,35 @@ def run_experiment(
     if (out / RESULT).exists():  # which is written last
         return json.loads((out / RESULT).read_text(encoding="utf-8"))
     kind = kind_of(experiment, inputs, test_rows)
+    settings["model"] = None if load else version_of(experiment.model)
+    check_folder(out, settings)
     load = load or kind.loader()
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
-    seeds = []
-    for seed in experiment.seeds:
-        base = load(seed)
-        seeds.append({"seed": seed, **run_seed(experiment, kind, base, out / f"seed-{seed}", seed)})
-    result = {**settings, "environment": environment(), "seeds": seeds, "mean": means(seeds)}
+    with _no_false_start(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
+        seeds = [
+            {"seed": seed, **run_seed(experiment, kind, load, out / f"seed-{seed}", seed)}
+            for seed in experiment.seeds
+        ]
+    told = {"data": str(data), "environment": environment()}
+    result = {**settings, **told, "seeds": seeds, "mean": means(seeds)}
     write_atomically(out / RESULT, json.dumps(result, indent=2) + "\n")
     return result
+
+
+@contextmanager
+def _no_false_start(out: Path) -> Iterator[None]:
+    """Leave nothing behind of an error before the first step: it would be in the way afterwards."""
+    there = out.exists()
+    try:
+        yield
+    except Exception:
+        begun = [path for name in (RECORD, LOG_FILE) for path in out.glob(f"seed-*/{name}")]
+        if not begun:
+            shutil.rmtree(out, ignore_errors=True)
+            if there:
+                out.mkdir()
+        raise
 
 
 def kind_of(experiment: Experiment, inputs: Inputs, test_rows: int | None) -> Kind:
@@ -95,14 +121,19 @@ def kind_of(experiment: Experiment, inputs: Inputs, test_rows: int | None) -> Ki
 
 
 def run_seed(
-    experiment: Experiment, kind: Kind, base: Base, folder: Path, seed: int
+    experiment: Experiment, kind: Kind, load: Callable[[int], Base], folder: Path, seed: int
 ) -> dict[str, Any]:
-    """Train, now or before, and score; return what to tell of a seed."""
-    method, record = experiment.its_method(), folder / RECORD
+    """Train and score, now or before; return what to tell of a seed."""
+    method, record, scored = experiment.its_method(), folder / RECORD, folder / SCORES
+    if scored.exists():
+        return json.loads(scored.read_text(encoding="utf-8"))
+    base = load(seed)
     if record.exists():
+        _clear(folder)
         model = method.load(base.model, folder / ADAPTER)
         told = json.loads(record.read_text(encoding="utf-8"))
     else:
+        kind.check(base)
         set_seed(seed)
         model = method.attach(base.model, kind.task_type)
         check_count(experiment, method, base, model)
@@ -114,7 +145,9 @@ def run_seed(
     scores = kind.score(model, base, answers, experiment.recipe(seed))
     seconds = round(time.monotonic() - begun, 3)
     method.detach(model)
-    return {**told, "test_seconds": seconds, "scores": scores}
+    told |= {"test_seconds": seconds, "scores": scores}
+    write_atomically(scored, json.dumps(told, indent=2) + "\n")
+    return told
 
 
 def check_count(experiment: Experiment, method: Method, base: Base, model: Any) -> None:
@@ -124,7 +157,8 @@ def check_count(experiment: Experiment, method: Method, base: Base, model: Any) 
         ValueError: it is another number; the base model is as it was.
     """
     count = method.count(model)
-    own = experiment.trainable is not None and base.model.name_or_path == experiment.model
+    names = (experiment.model, str(TINY_CHAT) if experiment.model == BUNDLED else "")
+    own = experiment.trainable is not None and base.model.name_or_path in names
     if own and count != experiment.trainable:
         method.detach(model)
         raise ValueError(f"{count:,} numbers are trained: expected {experiment.trainable:,}")
@@ -163,11 +197,17 @@ def _train(
         **kind.describe_best(best),
     }
     write_atomically(folder / RECORD, json.dumps(told, indent=2) + "\n")
-    forget(folder)
-    (folder / PROCESSOR).unlink()
-    if best is not None:
-        best.discard()
+    _clear(folder)
+    if fitted.stopped:
+        raise TrainingInterrupted(f"stopped after the training of seed {seed}")
     return told
+
+
+def _clear(folder: Path) -> None:
+    """Remove what only a training that is not finished needs."""
+    forget(folder)
+    (folder / PROCESSOR).unlink(missing_ok=True)
+    discard(folder)
 
 
 def environment() -> dict[str, str]:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from reftune.experiments.experiment import Experiment
 from reftune.experiments.methods import method_of
 from reftune.experiments.methods.method import Method
@@ -32,6 +34,7 @@ def save_trained(
         "method": experiment.method,
         "options": experiment.adapter,
         "max_length": experiment.recipe(0).max_length,
+        "dtype": experiment.dtype,
         **facts,
     }
     write_atomically(folder / FACTS, json.dumps(told, indent=2) + "\n")
@@ -72,7 +75,7 @@ def load_trained(model: Any, folder: str | Path, facts: dict[str, Any]) -> Any:
     """
     try:
         attached = method_of(facts["method"], facts["options"]).load(model, Path(folder))
-    except (RuntimeError, KeyError, TypeError) as error:
+    except (RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f'"{folder}" cannot be put on the model ({reason})') from error
     return attached.eval()

@@ -1,7 +1,7 @@
 """The tasks that ReFT was published with: texts, answers and scores exactly as in the paper.
 
-Prompts and scoring are those of the paper's code, which took them from LLM-Adapters (commonsense
-and arithmetic) and LoftQ (GSM8K with rationales):
+Prompts and scoring are those of the paper's code, which has its data from LLM-Adapters (commonsense
+and arithmetic) and the prompt of GSM8K with rationales from LoftQ:
 https://github.com/stanfordnlp/pyreft/tree/dafd099/examples/loreft
 """
 

@@ -6,12 +6,13 @@ MANY, FEW = 5000, 1000
 
 
 def halves(rows: int, seed: int) -> tuple[list[int], list[int]]:
-    """Split a validation set of GLUE once per seed, as the paper's code does.
+    """Split a validation set of GLUE once per seed, as the published code does.
 
     Half of the rows choose the epoch, but no more than 1,000 of a set with more than 5,000 (QNLI,
     QQP, MNLI). The same rows as there, given the rows in the same order: `random_split` draws from
     torch's generator, into which only the seed has gone by then
-    (https://github.com/stanfordnlp/pyreft/blob/dafd099/examples/loreft/train.py).
+    (https://github.com/stanfordnlp/pyreft/blob/dafd099/examples/loreft/train.py). The script behind
+    the paper's numbers, `original_code/task_steer.py`, halved by numpy's generator.
 
     Returns:
         Indices of the rows that choose the epoch, and of those that are scored.

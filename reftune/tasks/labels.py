@@ -12,7 +12,8 @@ class Labels:
 
     Attributes:
         names: of the classes, in the order of the model's outputs; none if numbers are predicted.
-        by_index: whether an integer in the data is the index of a class; otherwise it is its name.
+        by_index: whether a whole number in the data is the index of a class; otherwise it is its
+            name. One that is written as text is an index only if no class has that name.
     """
 
     names: tuple[str, ...] = ()
@@ -34,7 +35,9 @@ class Labels:
             if number is None:
                 raise ValueError(f"{where}: the label is {cell!r:.60}; expected a number")
             return number
-        if str(cell) in self.names:
+        if isinstance(cell, bool):  # as `labels_of` reads it
+            cell = int(cell)
+        if str(cell) in self.names and not (self.by_index and isinstance(cell, int)):
             return self.names.index(str(cell))
         index = _whole(cell) if self.by_index else None
         if index is None or not 0 <= index < len(self.names):

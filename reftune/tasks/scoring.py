@@ -1,7 +1,8 @@
 """Asking a model the questions of a test set, and scoring what it says."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ def score_set(
     out: str | Path,
     settings: GenerationSettings | None = None,
     overwrite: bool = False,
+    told: Mapping[str, Any] | None = None,
 ) -> Score | None:
     """Answer the questions of a test set into a file, and score the answers.
 
-    A run that stopped half-way goes on where it stopped. Beside the file of answers, the scored
+    A run that stopped half-way goes on where it stopped, and answers that are all there are scored
+    if the same model gave them. Beside the file of answers, the scored
     ones are written to `NAME.scored.jsonl`: what was read from each, and whether it is right.
 
     Args:
@@ -34,6 +37,8 @@ def score_set(
         rows: of the test set, see `reftune.tasks.folder.read_set`.
         out: the file of answers, JSONL.
         settings: how to answer; greedily, at the task's length by default.
+        overwrite: answer everything anew.
+        told: see `reftune.answers_file.generate_file`.
 
     Returns:
         The score, or `None` if the task has no judge.
@@ -45,14 +50,14 @@ def score_set(
     settings = settings or GenerationSettings(max_new_tokens=task.max_new_tokens)
     settings = replace(settings, template="plain")
     asked = Dataset.from_list([task.question(row, f"row {i}") for i, row in enumerate(rows, 1)])
-    if overwrite or len(lines_there(out, asked)) < len(rows):
-        generate_file(model, tokenizer, asked, out, settings, overwrite)
+    with suppress(FileExistsError):  # all answers of this model are there
+        generate_file(model, tokenizer, asked, out, settings, overwrite, told)
     if task.judge is None:
         return None
     answers = [json.loads(line)["output"] for line in lines_there(out, asked)]
     judged = [task.judge(answer, row) for answer, row in zip(answers, rows, strict=True)]
     lines = [
-        {"output": answer, "found": one.found, "answer": row["answer"], "right": one.right}
+        {"output": answer, "found": one.found, "answer": row.get("answer"), "right": one.right}
         for answer, one, row in zip(answers, judged, rows, strict=True)
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -65,13 +70,15 @@ def alpaca_eval_outputs(
 ) -> list[dict[str, str]]:
     """Return answers in the form that `alpaca_eval --model_outputs` reads.
 
+    Blanks before an answer are left out, as in the paper's code.
+
     https://github.com/tatsu-lab/alpaca_eval#evaluating-a-model
     """
     return [
         {
             "dataset": row.get("dataset", "alpaca_eval"),
             "instruction": row["instruction"],
-            "output": answer,
+            "output": answer.lstrip(),
             "generator": generator,
         }
         for row, answer in zip(rows, answers, strict=True)

@@ -28,12 +28,13 @@ def find_table(folder: str | Path, name: str, stems: Sequence[str]) -> Path:
         return folder
     if not folder.is_dir():
         raise FileNotFoundError(f'data "{folder}": no such folder or file')
+    wanted = {stem.lower() for stem in stems}
     below = [path for path in folder.rglob("*") if path.is_dir() and _plain(path.name) == name]
     found = [
         path
         for place in (folder, *sorted(below))
         for path in sorted(place.iterdir())
-        if path.stem.lower() in stems and path.suffix.lower() in READERS and path.is_file()
+        if path.stem.lower() in wanted and path.suffix.lower() in READERS and path.is_file()
     ]
     if not found:
         expected = ", ".join(f"{stems[0]}{suffix}" for suffix in READERS)
@@ -74,6 +75,8 @@ def read_table(path: Path, header: Sequence[str] = ()) -> tuple[Rows, int]:
         rows, dropped = read(path, header)
     except UnicodeDecodeError as error:
         raise ValueError(f'"{path}" is not UTF-8 text ({error})') from None
+    except csv.Error as error:
+        raise ValueError(f'"{path}" cannot be read as a table ({error})') from None
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise ValueError(f"{path}, row {number}: found {row!r:.60}; expected an object")

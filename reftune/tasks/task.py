@@ -85,7 +85,16 @@ class Task:
         """
         return {"prompt": self._of(self.prompt, row, where)}
 
-    def _of(self, part: Callable[[Row], str], row: Row, where: str) -> str:
+    def judged(self, answer: str, row: Row, where: str) -> Judged | None:
+        """Return what the judge says of an answer, `None` if there is none.
+
+        Raises:
+            ValueError: the row lacks a column.
+        """
+        judge = self.judge
+        return None if judge is None else self._of(lambda one: judge(answer, one), row, where)
+
+    def _of(self, part: Callable[[Row], Any], row: Row, where: str) -> Any:
         try:
             return part(row)
         except (KeyError, AttributeError, TypeError) as error:
