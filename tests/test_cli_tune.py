@@ -1,6 +1,8 @@
 """`reftune tune`: what it prints, writes and refuses, always through `main`."""
 
+import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +14,9 @@ import pytest
 from safetensors.torch import load_file
 
 from reftune.cli import main
+from reftune.cli.tune import _print
+from reftune.tuning.report import Contender, TuningResult
+from reftune.tuning.setting import Setting
 from tests.test_cli import PAIRS, fails
 from tests.tiny_text import save_tiny_model
 
@@ -52,6 +57,26 @@ def test_the_best_setting_is_told_and_can_be_trained_with(folder, tmp_path, caps
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((out / "result.json").read_text())
     assert result["trials"] == {"complete": 2}
+
+
+def test_a_default_that_diverged_is_not_recommended(capsys) -> None:
+    setting = Setting()
+    best, default = (Contender(setting, 0, 8, losses) for losses in ((1.0, 1.1), (math.nan, 2.0)))
+    result = TuningResult(
+        out=Path("x"),
+        trials={"complete": 1},
+        best_loss=1.0,
+        base_loss=2.0,
+        noise=0.1,
+        best=best,
+        default=default,
+        cheapest=best,
+    )
+    args = argparse.Namespace(model=None, dtype="auto", data="d", json=False)
+    _print(result, args)
+    told = capsys.readouterr().out
+    assert "The default diverged: take the best." in told
+    assert "keep the default" not in told
 
 
 def test_wrong_commands(folder, tmp_path, capsys, monkeypatch) -> None:

@@ -268,6 +268,18 @@ def test_torn_logs_and_unfinished_runs_are_told(tmp_path, capsys):
     write_page(found, "Runs")
 
 
+def test_the_trials_of_a_search_are_no_trainings(tmp_path, capsys):
+    write_training(tmp_path / "mine")
+    write_training(tmp_path / "search" / "repeats" / "default" / "seed-1")
+    (tmp_path / "search" / "search.json").write_text("{}")
+    (tmp_path / "search" / "result.json").write_text('{"best": {}}')
+    found = read_folder(tmp_path)
+    assert [one.name for one in found.trainings] == ["mine"]
+    assert found.problems == (
+        '"search": a search of `reftune tune`, which has a picture of its own',
+    )
+
+
 def test_a_score_that_is_no_number_is_shown_and_never_the_best(tmp_path):
     write_run(tmp_path / "good", "rte", "lora")
     write_run(tmp_path / "bad", "rte", "loreft", level=float("nan"))

@@ -17,6 +17,7 @@ from peft import PeftModel
 from reftune import ReftConfig
 from reftune.encoding import IGNORED
 from reftune.recipe import TrainingRecipe, encode_for
+from reftune.stopping import StopAtStepEnd, TrainingInterrupted
 from reftune.tuning import TuningPlan, TuningResult, tune
 from reftune.tuning.held_out import split_rows
 from reftune.tuning.importances import importances
@@ -223,6 +224,23 @@ def test_a_search_that_has_ended_can_have_more_trials(tmp_path, pretended) -> No
     assert sum(result.trials.values()) == 10
 
 
+def test_a_signal_between_trainings_ends_a_search(tmp_path, monkeypatch, pretended) -> None:
+    search(tmp_path / "whole")
+    whole = list(pretended)
+    pretended.clear()
+
+    def asked(self: Any) -> bool:  # while the last trial's loss was computed
+        return sum("repeats" not in folder.parts for folder in pretended) >= len(of_trials)
+
+    of_trials = [folder for folder in whole if "repeats" not in folder.parts]
+    with monkeypatch.context() as patched:
+        patched.setattr(StopAtStepEnd, "asked", property(asked, lambda self, value: None), False)
+        with pytest.raises(TrainingInterrupted, match="8 of 8 trials have ended"):
+            search(tmp_path / "parts")
+    assert not [folder for folder in pretended if "repeats" in folder.parts]
+    assert search(tmp_path / "parts").trials == search(tmp_path / "whole").trials
+
+
 def test_only_the_adapter_of_the_best_trial_is_kept(tmp_path, pretended) -> None:
     result = search(tmp_path)
     kept = {path.name for path in (tmp_path / "trials").iterdir()}
@@ -335,6 +353,9 @@ def test_wrong_searches(tmp_path, done, pretended) -> None:
     with pytest.raises(ValueError, match=r"another space: r \[4, 8, 16, 2, 1\], not \[2\]"):
         search(out, space={"r": 2})
     model = tiny_llama(TOKENIZER)
+    plan, other = TuningPlan(recipe=RECIPE), tiny_llama(TOKENIZER).bfloat16()
+    with pytest.raises(ValueError, match="another dtype"):
+        tune(other, TOKENIZER, ROWS, HELD_OUT, out, plan)
     with pytest.raises(ValueError, match="another rows; expected the same"):
         tune(model, TOKENIZER, HELD_OUT, HELD_OUT, out, TuningPlan(recipe=RECIPE))
     with pytest.raises(ValueError, match="3 held-out rows: expected at least 4"):

@@ -1,6 +1,7 @@
 """`reftune tune`: layers, positions, rank and learning rate for your data."""
 
 import argparse
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,8 @@ def _print(result: Any, args: argparse.Namespace) -> None:
     )
     if lower > 0:
         print(f"The best is {lower:.4f} below the default, {told}.")
+    elif math.isnan(result.default.mean):
+        print("The default diverged: take the best.")
     else:
         print("The best is no better than the default: keep the default.")
     if result.cheapest == result.best:

@@ -15,7 +15,7 @@ from reftune.output_folder import CHECKPOINTS, CONFIG, LOG_FILE, RECIPE, measure
 from reftune.report.runs import Run, run_of
 from reftune.training_log import read_log
 
-RESULT, BEGUN = "result.json", "experiment.json"
+RESULT, BEGUN, SEARCH = "result.json", "experiment.json", "search.json"
 SEED_FOLDER = re.compile(r"seed-(\d+)")
 
 
@@ -89,6 +89,10 @@ def read_folder(folder: str | Path) -> Found:
     for here, folders, files in os.walk(root):
         path = Path(here)
         name = root.resolve().name if path == root else path.relative_to(root).as_posix()
+        if SEARCH in files:
+            folders.clear()  # its trials are no runs
+            problems.append(f'"{name}": a search of `reftune tune`, which has a picture of its own')
+            continue
         begun = RESULT in files or BEGUN in files
         # The trainings of a run are told with the run, and a checkpoint is part of a training.
         folders[:] = sorted(

@@ -38,6 +38,8 @@ def settings_of_search(
         json.dumps(
             {
                 "model": getattr(model, "name_or_path", ""),
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "bits": str(getattr(model.config, "quantization_config", None)),
                 "rows": digest_of(rows),
                 "held-out rows": digest_of(held_out),
                 "space": {n: vars(v) if isinstance(v, Range) else v for n, v in space.items()},

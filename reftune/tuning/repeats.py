@@ -1,10 +1,11 @@
 """Trainings with other seeds, which tell what is better from what was lucky."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reftune.stopping import TrainingInterrupted
 from reftune.tuning.plan import TuningPlan
 from reftune.tuning.report import Contender, TuningResult, margin, pooled
 from reftune.tuning.setting import Setting
@@ -23,6 +24,7 @@ def compare(
     plan: TuningPlan,
     out: Path,
     trials: dict[str, int],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> TuningResult:
     """Train the best trial, the default and a cheap trial again, with seeds that no trial had.
 
@@ -32,11 +34,12 @@ def compare(
         plan: says how many seeds.
         out: the folder of the search.
         trials: how many there were, by state.
+        stopped: whether a signal has come.
 
     Raises:
         TrainingInterrupted: a signal came; what was trained is kept.
     """
-    repeat = _Repeats(bench, plan, out / "repeats")
+    repeat = _Repeats(bench, plan, out / "repeats", stopped)
     best, default = repeat([(setting_of(complete[0]), complete[0].number), (Setting(), None)])
     noise = pooled([best, default])
     return TuningResult(
@@ -75,10 +78,12 @@ def _parameters(trial: "FrozenTrial") -> int:
 class _Repeats:
     """Trains settings for all epochs, once per seed."""
 
-    def __init__(self, bench: Workbench, plan: TuningPlan, out: Path):
-        self._bench, self._plan, self._out = bench, plan, out
+    def __init__(self, bench: Workbench, plan: TuningPlan, out: Path, stopped: Callable[[], bool]):
+        self._bench, self._plan, self._out, self._stopped = bench, plan, out, stopped
 
     def __call__(self, settings: Sequence[tuple[Setting, int | None]]) -> list[Contender]:
+        if self._stopped():
+            raise TrainingInterrupted
         seeds = [self._plan.recipe.seed + number for number in range(1, self._plan.seeds + 1)]
         trainings = [
             Training(setting, self._plan.recipe.epochs, seed, self._folder(trial, seed))

@@ -83,7 +83,7 @@ def tune(
     stop = StopAtStepEnd()
     with stop.on_signals():
         search.run(stop, tell or (lambda text: None))
-        return search.finish()
+        return search.finish(stop)
 
 
 class _Search:
@@ -126,7 +126,7 @@ class _Search:
             tell(self._state())
             batch = []
 
-    def finish(self) -> TuningResult:
+    def finish(self, stop: StopAtStepEnd) -> TuningResult:
         """Measure the noise, compare with the default, draw the picture."""
         complete = self.study.complete()
         if not complete:
@@ -135,7 +135,8 @@ class _Search:
                 "expected a space with lower learning rates"
             )
         try:
-            result = compare(self.bench, complete, self.plan, self.out, self._counts())
+            counts, stopped = self._counts(), lambda: stop.asked
+            result = compare(self.bench, complete, self.plan, self.out, counts, stopped)
         except TrainingInterrupted:
             raise self._interrupted() from None
         write_atomically(self.out / RESULT, result.as_json() + "\n")
