@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -42,6 +43,7 @@ from reftune.experiments.experiment import Experiment
 from reftune.experiments.inputs import SETTINGS as EXPERIMENT
 from reftune.experiments.inputs import read_inputs, settings_of
 from reftune.experiments.methods import method_of
+from reftune.experiments.model_files import version_of
 from reftune.experiments.running import run_experiment
 from reftune.tasks import Task
 
@@ -124,7 +126,16 @@ class Cell:
         return None
 
     def run(self, places: Places, seeds: tuple[int, ...] = SEEDS) -> dict[str, Any]:
-        """Search the rate, run the seeds, record the result of these and return it."""
+        """Search the rate, run the seeds, record the result of these and return it.
+
+        One process at a time does this for a cell, as ablations may ask for the same one.
+        """
+        lock = self.folder(places.out).with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            return self._run(places, seeds)
+
+    def _run(self, places: Places, seeds: tuple[int, ...]) -> dict[str, Any]:
         file, data = self.file(places.records), self.sets(places)
         known = read_record(file)
         if known is not None and self._is_current(known, places, data, seeds):
@@ -144,8 +155,10 @@ class Cell:
 
     def sets(self, places: Places) -> Path:
         """Return the folder of the task's sets, which are written if they are not there."""
-        studied = self.studied
-        return write_sets(studied.task, places.assets, places.out / "data", studied.rows)
+        studied, out = self.studied, places.out / "data"
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / f"{studied.task}.lock"):  # the other process may need them, too
+            return write_sets(studied.task, places.assets, out, studied.rows)
 
     def _search(self, places: Places, data: Path) -> dict[float, float]:
         values = {rate: self._try(rate, places, data) for rate in self.compared.rates}
@@ -184,6 +197,7 @@ class Cell:
 def run_or_go_on(experiment: Experiment, data: Path, out: Path) -> dict[str, Any]:
     """Run an experiment; what lies in its folder is gone on with, or removed if it is another."""
     settings = settings_of(experiment, read_inputs(experiment, data), None, None)
+    settings["model"] = version_of(experiment.model)
     told = out / EXPERIMENT
     if told.exists() and json.loads(told.read_text(encoding="utf-8")) != settings:
         shutil.rmtree(out)

@@ -107,8 +107,9 @@ def write_sets(task: str, assets: Path, out: Path, train_rows: int) -> Path:
 
 @cache
 def _how_they_are_made() -> str:
-    """Return a digest of the programs that make the sets."""
-    programs = (Path(__file__).parent / name for name in ("data.py", "open_sets.py", "rows.py"))
+    """Return a digest of what makes the sets."""
+    names = ("data.py", "open_sets.py", "rows.py", "judge.py", "judge.json")
+    programs = (Path(__file__).parent / name for name in names)
     return hashlib.sha256(b"".join(one.read_bytes() for one in programs)).hexdigest()[:8]
 
 

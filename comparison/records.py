@@ -46,6 +46,8 @@ def write_record(
         search: what each learning rate came to by validation, if several were tried.
     """
     told = {**result, "experiment": {**result["experiment"], "model": model.name}}
+    for name in ("data", "model"):  # where they lie on this machine
+        told.pop(name, None)
     told["model_sha256"] = weights_digest(model)
     _write(file, told if search is None else {**told, "search": dict(search)})
 

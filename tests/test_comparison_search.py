@@ -14,6 +14,7 @@ from comparison.records import weights_digest
 from comparison.settings import METHODS, SEEDS
 from comparison.untrained import score_one_answer
 from reftune.experiments.inputs import read_inputs, settings_of
+from reftune.experiments.model_files import version_of
 from reftune.tasks.halves import halves
 from tests.comparison_records import named
 
@@ -23,13 +24,13 @@ ROW = {"sentence": "It is good.", "label": 1}
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """Places with one row of a task, and weights that nothing is done with."""
+    """Places with a few rows of a task, and weights that nothing is done with."""
     data = tmp_path / "data"
     (tmp_path / "models" / "encoder").mkdir(parents=True)
     (tmp_path / "models" / "encoder" / "model.safetensors").write_bytes(b"weights")
     data.mkdir()
-    for split in ("train", "validation"):
-        (data / f"{split}.jsonl").write_text((json.dumps(ROW) + "\n") * 2)
+    for split, count in (("train", 2), ("validation", 3)):
+        (data / f"{split}.jsonl").write_text((json.dumps(ROW) + "\n") * count)
     monkeypatch.setattr("comparison.cells.write_sets", lambda *given: data)
     weights_digest.cache_clear()
     return Places(tmp_path / "models", tmp_path, tmp_path / "out", tmp_path / "records")
@@ -133,15 +134,15 @@ def test_one_answer_is_the_best_there_is(tmp_path):
 
 
 def test_one_answer_to_questions_of_commonsense(tmp_path):
-    for split in ("train", "test"):
+    for split, answers in (("train", "12"), ("test", "1223")):
         rows = [
             {
                 "instruction": "Which?",
                 "input": "",
-                "output": f"the correct answer is {a}",
-                "answer": a,
+                "output": f"the correct answer is answer{a}",
+                "answer": f"answer{a}",
             }
-            for a in ("answer1", "answer2", "answer2", "answer3")
+            for a in answers
         ]
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = score_one_answer(named("OBQA", "LoRA").experiment(tmp_path, 1e-3, SEEDS), tmp_path)
@@ -156,10 +157,16 @@ def test_trainings_of_other_settings_are_removed(places, monkeypatch):
     out = places.out / "final"
     out.mkdir(parents=True)
     told = settings_of(experiment, read_inputs(experiment, data), None, None)
+    told["model"] = version_of(str(places.base_models / "encoder"))
     (out / "experiment.json").write_text(json.dumps(told))
     (out / "seed-1").mkdir()
     run_or_go_on(experiment, data, out)
     assert (out / "seed-1").exists()
     run_or_go_on(replace(experiment, seeds=(7,)), data, out)
     assert not out.exists()
-    assert len(ran) == 2
+    out.mkdir(parents=True)
+    (out / "experiment.json").write_text(json.dumps(told))
+    (places.base_models / "encoder" / "model.safetensors").write_bytes(b"other weights")
+    run_or_go_on(experiment, data, out)
+    assert not out.exists()
+    assert len(ran) == 3
