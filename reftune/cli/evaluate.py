@@ -121,7 +121,7 @@ def _score_classes(args: argparse.Namespace, task: Any, names: Any) -> dict[str,
 
 def _wanted(args: argparse.Namespace) -> Any:
     """Return which model is to be scored: the bundled one if nothing is said."""
-    from reftune.experiments.evaluating import Wanted
+    from reftune.experiments.wanted import Wanted
 
     named = args.model is not None or args.adapter is None
     return Wanted(resolve_model(args.model) if named else None, args.adapter, args.dtype)
