@@ -165,7 +165,7 @@ def check_lengths(config: Any, prompts: list[list[int]], settings: GenerationSet
         if room and len(ids) + settings.max_new_tokens > room:
             raise ValueError(
                 f"row {number}: a prompt of {len(ids)} tokens and {settings.max_new_tokens} new "
-                f"ones do not fit the {room} positions of the model"
+                f"ones do not fit the {room} positions of the model; expected fewer new ones"
             )
 
 

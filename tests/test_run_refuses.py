@@ -1,6 +1,7 @@
 """What is wrong with an experiment is said before it trains, and leaves nothing in its way."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -145,11 +146,19 @@ def test_a_model_that_is_not_there_or_torn_leaves_nothing(classes, language, cap
 
 
 def test_what_the_user_has_in_the_folder_stays(classes, capsys):
-    (classes / "out").mkdir()
     change(classes, adapter={"r": 1, "positions": "f1", "layers": [7]})
+    refused(classes, capsys, "layer 7")
+    (classes / "out").mkdir()
     assert run(classes) == 2
-    assert "7" in capsys.readouterr().err
     assert not [*(classes / "out").iterdir()]
+    change(classes, adapter={"r": 1, "positions": "f1"})
+    assert run(classes) == 0
+    (classes / "out" / "result.json").unlink()
+    shutil.rmtree(classes / "out" / "seed-1")
+    (classes / "out" / "notes.txt").write_text("mine")
+    (classes / "model" / "tokenizer.json").unlink()
+    assert run(classes) == 2
+    assert [file.name for file in (classes / "out").iterdir()] == ["notes.txt"]
 
 
 def test_numbers_may_be_written_as_yaml_1_2_has_them(tmp_path):

@@ -106,9 +106,11 @@ def _no_false_start(out: Path) -> Iterator[None]:
     except Exception:
         begun = [path for name in (RECORD, LOG_FILE) for path in out.glob(f"seed-*/{name}")]
         if not begun:
-            shutil.rmtree(out, ignore_errors=True)
-            if there:
-                out.mkdir()
+            (out / SETTINGS).unlink(missing_ok=True)
+            for seed in out.glob("seed-*"):
+                shutil.rmtree(seed)
+            if not there:
+                out.rmdir()
         raise
 
 
