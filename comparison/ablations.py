@@ -27,7 +27,6 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "positions": {
         "as in the table": {},
         **{given: {"positions": given} for given in ("f1", "l1", "f5", "l5", "f7+l7", "all")},
-        "all, generated too": {"positions": "all", "decode": "all"},
     },
     "first and last": {"tied": {}, "untied": {"tied": False}},
     "formula": {

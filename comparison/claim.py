@@ -7,7 +7,12 @@ from comparison.scores import difference_shown, score_label
 from comparison.settings import ONE_ANSWER, UNTRAINED
 from reftune.report.naming import metric_of
 
-PAIRS = (("LoReFT", "LoRA"), ("LoReFT, rank 1", "LoRA"), ("LoReFT", "LoRA, rank 1"))
+PAIRS = (
+    ("LoReFT", "LoRA"),
+    ("LoReFT, every token", "LoRA"),
+    ("LoReFT, rank 1", "LoRA"),
+    ("LoReFT", "LoRA, rank 1"),
+)
 NOTHING = "nothing to reach"
 MARGIN = 0.01  # points / 100, or nats: a difference that nobody would choose a method for
 

@@ -88,6 +88,8 @@ METHODS: dict[str, tuple[Compared, ...]] = {
         Compared("full finetuning", "full", rates=LOW),
         Compared("LoRA, rank 1", "lora", {"r": 1, "lora_alpha": 2}),
         Compared("LoReFT, rank 1", "reft", loreft(1, PAPERS[kind], tied=True)),
+        # Generated tokens too, as RED has it; an encoder generates none.
+        Compared("LoReFT, every token", "reft", loreft(4, "all", decode="all"), only="decoder"),
         Compared("head only", "probe", only="encoder"),
         Compared("BitFit", "bitfit", only="encoder"),
         Compared("DiReFT", "reft", loreft(4, ENDS[kind], tied=True, intervention="direft")),
