@@ -9,7 +9,7 @@
 #   make test-ray      optional: answers of a Ray cluster of two machines in processes of this one,
 #                      in .venv-ray; some minutes
 #   make bench         training, generation and storage beside the peers (an hour); benchmarks/
-#   make results       methods compared on the models of release/ (six to seven hours); comparison/
+#   make results       methods compared on the models of release/ (about seven hours); comparison/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
 #   make clean         remove everything that the other targets made
 # Another Python: `make clean`, then `make demo PYTHON=/path/to/python3.12`.
