@@ -166,14 +166,8 @@ def test_answers_of_another_model_are_not_scored(trained, capsys, method):
     assert main([*given, "--adapter", str(adapter), "--overwrite"]) == 0
 
 
-@pytest.mark.parametrize(
-    ("task_type", "message"),
-    [
-        (None, "has no classifier.dense.bias"),
-        ("CAUSAL_LM", "has no classifier.dense.bias"),
-    ],
-)
-def test_a_head_that_nobody_trained_is_not_scored(tmp_path, capsys, task_type, message):
+@pytest.mark.parametrize("task_type", [None, "CAUSAL_LM"])
+def test_a_head_that_nobody_trained_is_not_scored(tmp_path, capsys, task_type):
     save_roberta(tmp_path / "model")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     lora = get_peft_model(model, LoraConfig(r=1, target_modules=["query"]))
@@ -184,7 +178,7 @@ def test_a_head_that_nobody_trained_is_not_scored(tmp_path, capsys, task_type, m
     given += ["--model", str(tmp_path / "model"), "--adapter"]
     assert main([*given, str(tmp_path / "lora")]) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert "has no classifier.dense.bias" in error
     assert "neither has the model" in error
     config = LoraConfig(r=1, target_modules=["query"], task_type="SEQ_CLS")
     get_peft_model(lora.unload(), config).save_pretrained(tmp_path / "whole")

@@ -4,12 +4,16 @@ import json
 import shutil
 
 import pytest
+import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Value
+from peft import PromptTuningConfig, get_peft_model
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from reftune.cli import main
 from reftune.experiments.experiment import Experiment, load_experiment
 from reftune.experiments.inputs import read_inputs
+from reftune.experiments.loading import room
 from tests.tiny_classifiers import rows, save_roberta, write_rows
 from tests.tiny_text import byte_level, tiny_llama
 
@@ -249,6 +253,24 @@ def test_prompts_that_are_trained_take_room_of_long_texts(classes):
         (classes / place / "test.jsonl").read_text() for place in ("out/seed-1/answers", "scores")
     )
     assert one == two
+
+
+def test_they_take_room_of_a_language_models_rows_too(language):
+    """GPT-2 has a table of positions: one place too many ends a training with an error."""
+    torch.manual_seed(0)
+    tokenizer = byte_level()
+    sizes = {"vocab_size": len(tokenizer), "n_embd": 16, "n_layer": 1, "n_head": 2}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, n_positions=64))
+    model.save_pretrained(language / "gpt2")
+    tokenizer.save_pretrained(language / "gpt2")
+    file = language / "data/small/train.json"
+    file.write_text(json.dumps([question(9**number) for number in range(0, 80, 10)]))
+    method = {"method": "prompt-tuning", "adapter": {"num_virtual_tokens": 5}}
+    change(language, **method, generation={"max_new_tokens": 2})
+    assert run(language, "--model", str(language / "gpt2")) == 0
+    assert room(model, 100) == 64
+    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    assert [room(get_peft_model(model, prompts), wanted) for wanted in (100, 59, 7)] == [59, 59, 7]
 
 
 def test_the_bundled_model_too_is_held_against_the_recipes_number(language, capsys):

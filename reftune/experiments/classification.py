@@ -17,7 +17,7 @@ from torch import nn
 from transformers import set_seed
 
 from reftune.experiments.best_epoch import BestEpoch
-from reftune.experiments.classifier import collator, encode_rows, has_pairs, predict
+from reftune.experiments.classifier import are_pairs, collator, encode_rows, predict
 from reftune.experiments.experiment import Experiment
 from reftune.experiments.inputs import Inputs
 from reftune.experiments.kinds import Collate
@@ -65,8 +65,7 @@ class Classification:
         self.labels = task.labels(answers, train.classes, train.origin)
         paired = {}
         for rows in inputs.sets().values():
-            check_rows(task, self.labels, rows)
-            paired[has_pairs(task, rows)] = rows.origin
+            paired[check_rows(task, self.labels, rows)] = rows.origin
         if len(paired) > 1:
             raise ValueError(
                 f'{paired[True]} has a "text_pair" and {paired[False]} has none; expected the same '
@@ -132,7 +131,7 @@ class Classification:
         _, tests = self.sets(recipe.seed)
         scores = {}
         for name, rows in tests.items():
-            trained, longest = Base(model, base.tokenizer), self._longest(base, recipe)
+            trained, longest = Base(model, base.tokenizer), longest_row(base, recipe.max_length)
             size, out = recipe.batch_size * WITHOUT_GRADIENTS, folder / f"{name}.jsonl"
             one = score_rows(self.task, self.labels, rows, trained, out, longest, size)
             scores[name] = {**one, "leaked": False}
@@ -144,24 +143,22 @@ class Classification:
         return {**labels, "metric": self.task.metric}
 
     def _encoded(self, rows: RowSet, base: Base, recipe: TrainingRecipe) -> Dataset:
-        longest = self._longest(base, recipe)
+        longest = longest_row(base, recipe.max_length)
         return encode_rows(self.task, self.labels, rows, base.tokenizer, longest)
 
-    def _longest(self, base: Base, recipe: TrainingRecipe) -> int:
-        virtual = self.experiment.its_method().virtual_tokens(base.model)
-        return longest_row(base, recipe.max_length, virtual)
 
-
-def check_rows(task: ClassificationTask, labels: Labels, rows: RowSet) -> None:
-    """Hold the rows of a set against the form of its task.
+def check_rows(task: ClassificationTask, labels: Labels, rows: RowSet) -> bool:
+    """Hold the rows of a set against the form of its task; return whether they are pairs of texts.
 
     Raises:
-        ValueError: a row has another form, or a label that is not one of these.
+        ValueError: a row has another form, or a label that is not one of these; or some are pairs.
     """
+    texts = []
     for number, row in enumerate(rows.rows, start=1):
         where = f"{rows.origin}, row {number}"
-        task.question(row, where)
+        texts.append(task.question(row, where))
         labels.of(task.answer(row, where), where)
+    return are_pairs(texts, rows.origin)
 
 
 def score_rows(

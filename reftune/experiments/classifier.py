@@ -1,5 +1,6 @@
 """Rows of a classification task as tokens, and what a classifier says of them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def encode_rows(
         where = f"{rows.origin}, row {number}"
         texts.append(task.question(row, where))
         answers.append(labels.of(task.answer(row, where), where))
-    second = [text["text_pair"] for text in texts] if has_pairs(task, rows) else None
+    second = [text["text_pair"] for text in texts] if are_pairs(texts, rows.origin) else None
     first = [text["text"] for text in texts]
     encoded = dict(tokenizer(first, second, truncation=True, max_length=longest))
     for number, ids in enumerate(encoded["input_ids"], start=1):
@@ -43,15 +44,15 @@ def encode_rows(
     return Dataset.from_dict({**encoded, "labels": answers})
 
 
-def has_pairs(task: ClassificationTask, rows: RowSet) -> bool:
-    """Return whether the rows of a set have a second text.
+def are_pairs(texts: Sequence[Mapping[str, Any]], origin: str) -> bool:
+    """Return whether the texts of a set, by `ClassificationTask.question`, are pairs.
 
     Raises:
-        ValueError: some have and some have not.
+        ValueError: some are and some are not.
     """
-    pairs = {"text_pair" in task.question(row, rows.origin) for row in rows.rows}
+    pairs = {"text_pair" in text for text in texts}
     if len(pairs) > 1:
-        raise ValueError(f'{rows.origin}: only some rows have a "text_pair"; expected all or none')
+        raise ValueError(f'{origin}: only some rows have a "text_pair"; expected all or none')
     return True in pairs
 
 

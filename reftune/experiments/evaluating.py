@@ -14,7 +14,7 @@ from reftune.experiments.language_scores import (
     check_room,
     score_answers,
 )
-from reftune.experiments.loading import longest_row, virtual_tokens
+from reftune.experiments.loading import longest_row, room
 from reftune.experiments.wanted import (
     Wanted,
     load_wanted_classifier,
@@ -62,11 +62,12 @@ def score_language_model(
     settings = GenerationSettings(**{**own, **generation})
     longest = facts.get("max_length", LONGEST) if max_length is None else max_length
     recipe = TrainingRecipe(template="plain", batch_size=settings.batch_size, max_length=longest)
-    answering = Answering(settings, recipe, wanted.generator(), overwrite, wanted.told())
     for rows in sets.values():
         check_questions(task, rows)
     base = load_wanted_language_model(wanted)
     check_room(base.model, base.tokenizer, task, sets, settings)
+    recipe = replace(recipe, max_length=room(base.model, longest))
+    answering = Answering(settings, recipe, wanted.generator(), overwrite, wanted.told())
     out.mkdir(parents=True, exist_ok=True)
     return score_answers(base.model, base.tokenizer, task, sets, out, answering)
 
@@ -123,7 +124,7 @@ def score_classifier(
     for rows in sets.values():
         check_rows(task, labels, rows)
     base = load_wanted_classifier(wanted, labels)
-    longest = longest_row(base, facts.get("max_length", LONGEST), virtual_tokens(base.model))
+    longest = longest_row(base, facts.get("max_length", LONGEST))
     out.mkdir(parents=True, exist_ok=True)
     return {
         name: score_rows(task, labels, rows, base, out / f"{name}.jsonl", longest, batch_size)

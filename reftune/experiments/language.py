@@ -1,7 +1,6 @@
 """Experiments in which a language model writes the answers."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from reftune.experiments.language_scores import (
     check_room,
     score_answers,
 )
-from reftune.experiments.loading import Base, load_language_model, longest_row
+from reftune.experiments.loading import Base, load_language_model
 from reftune.recipe import TrainingRecipe, encode_for
 from reftune.tasks import Task
 
@@ -54,9 +53,7 @@ class Language:
 
     def encode(self, base: Base, recipe: TrainingRecipe) -> tuple[Dataset, int]:
         """Tokenise prompts and completions; rows that lack one are dropped."""
-        rows, method = Dataset.from_list(self.examples), self.experiment.its_method()
-        longest = longest_row(base, recipe.max_length, method.virtual_tokens(base.model))
-        recipe = replace(recipe, max_length=longest)
+        rows = Dataset.from_list(self.examples)
         encoded, dropped = encode_for(base.model, base.tokenizer, rows, recipe)
         return encoded, dropped.rows
 

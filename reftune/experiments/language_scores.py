@@ -89,7 +89,8 @@ def check_questions(task: Task, rows: RowSet) -> None:
     for number, row in enumerate(rows.rows, start=1):
         where = f"{rows.origin}, row {number}"
         task.question(row, where)
-        task.judged("", row, where)
+        if task.judge is not None:
+            task.judged("", row, where)
 
 
 def check_room(

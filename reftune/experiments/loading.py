@@ -94,25 +94,24 @@ def _load(kind: Any, name: str, dtype: str, **more: Any) -> tuple[Any, Any]:
         raise ValueError(f'model "{name}" cannot be loaded ({reason})') from error
 
 
-def virtual_tokens(model: Any) -> int:
-    """Return how many places before every row the adapter of a model takes."""
-    config = model.active_peft_config if isinstance(model, PeftModel) else None
-    return config.num_virtual_tokens if isinstance(config, PromptLearningConfig) else 0
-
-
-def longest_row(base: Base, wanted: int, virtual: int = 0) -> int:
-    """Return how many tokens of a row a model takes, and no more than are wanted.
+def room(model: Any, wanted: int) -> int:
+    """Return how many tokens of a row a model has positions for, and no more than are wanted.
 
     Args:
-        base: the model.
+        model: with what a method has put on it; prompts that are trained take places of their own.
         wanted: tokens.
-        virtual: places that something else takes.
     """
-    limits = [base.tokenizer.model_max_length]
-    limits.append(getattr(base.model.config, "max_position_embeddings", None) or wanted + virtual)
-    for name, module in base.model.named_modules():
+    config = model.active_peft_config if isinstance(model, PeftModel) else None
+    taken = config.num_virtual_tokens if isinstance(config, PromptLearningConfig) else 0
+    limits = [getattr(model.config, "max_position_embeddings", None) or wanted + taken]
+    for name, module in model.named_modules():
         # RoBERTa counts positions from behind the padding index.
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             offset = 0 if module.padding_idx is None else module.padding_idx + 1
             limits.append(module.num_embeddings - offset)
-    return min(wanted, min(limits) - virtual)
+    return min(wanted, min(limits) - taken)
+
+
+def longest_row(base: Base, wanted: int) -> int:
+    """Return how many tokens of a row model and tokenizer take, and no more than are wanted."""
+    return min(room(base.model, wanted), base.tokenizer.model_max_length)

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ from reftune.experiments.fitting import fit, forget
 from reftune.experiments.inputs import SETTINGS, Inputs, check_folder, read_inputs, settings_of
 from reftune.experiments.kinds import Kind
 from reftune.experiments.language import Language
-from reftune.experiments.loading import BUNDLED, Base
+from reftune.experiments.loading import BUNDLED, Base, room
 from reftune.experiments.means import means
 from reftune.experiments.methods.method import Method
 from reftune.experiments.model_files import version_of
 from reftune.experiments.processor_time import processor_time
 from reftune.experiments.trained_model import save_trained
 from reftune.output_folder import LOG_FILE, write_atomically
+from reftune.recipe import TrainingRecipe
 from reftune.stopping import TrainingInterrupted
 from reftune.tasks import Task
 
@@ -81,6 +83,7 @@ def run_experiment(
     if (out / RESULT).exists():  # which is written last
         return json.loads((out / RESULT).read_text(encoding="utf-8"))
     kind = kind_of(experiment, inputs, test_rows)
+    # Not of a finished run: the digest of a large model takes a while.
     settings["model"] = None if load else version_of(experiment.model)
     check_folder(out, settings)
     load = load or kind.loader()
@@ -129,7 +132,7 @@ def run_seed(
     method, record, scored = experiment.its_method(), folder / RECORD, folder / SCORES
     if scored.exists():
         return json.loads(scored.read_text(encoding="utf-8"))
-    base = load(seed)
+    base, recipe = load(seed), experiment.recipe(seed)
     if record.exists():
         _clear(folder)
         model = method.load(base.model, folder / ADAPTER)
@@ -139,12 +142,12 @@ def run_seed(
         set_seed(seed)
         model = method.attach(base.model, kind.task_type)
         check_count(experiment, method, base, model)
-        told = _train(experiment, kind, method, base, model, folder, seed)
+        told = _train(experiment, kind, method, base, model, folder, _fitting(recipe, model))
     model.eval()
     answers = folder / "answers"
     answers.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    scores = kind.score(model, base, answers, experiment.recipe(seed))
+    scores = kind.score(model, base, answers, _fitting(recipe, model))
     seconds = round(time.monotonic() - begun, 3)
     method.detach(model)
     told |= {"test_seconds": seconds, "scores": scores}
@@ -173,11 +176,11 @@ def _train(
     base: Base,
     model: Any,
     folder: Path,
-    seed: int,
+    recipe: TrainingRecipe,
 ) -> dict[str, Any]:
     """Train a model with a method's part on it, save it and the record of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    recipe, count = experiment.recipe(seed), method.count(model)
+    count = method.count(model)
     both = sum(p.numel() for p in model.parameters() if p.requires_grad)
     rows, dropped = kind.encode(base, recipe)
     best = kind.best_epoch(model, base, folder, recipe)
@@ -201,8 +204,13 @@ def _train(
     write_atomically(folder / RECORD, json.dumps(told, indent=2) + "\n")
     _clear(folder)
     if fitted.stopped:
-        raise TrainingInterrupted(f"stopped after the training of seed {seed}")
+        raise TrainingInterrupted(f"stopped after the training of seed {recipe.seed}")
     return told
+
+
+def _fitting(recipe: TrainingRecipe, model: Any) -> TrainingRecipe:
+    """Return a recipe of which no row is longer than a model takes with what is on it."""
+    return replace(recipe, max_length=room(model, recipe.max_length))
 
 
 def _clear(folder: Path) -> None:

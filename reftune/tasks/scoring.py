@@ -55,7 +55,10 @@ def score_set(
     if task.judge is None:
         return None
     answers = [json.loads(line)["output"] for line in lines_there(out, asked)]
-    judged = [task.judge(answer, row) for answer, row in zip(answers, rows, strict=True)]
+    judged = [
+        task.judged(answer, row, f"row {i}")
+        for i, (answer, row) in enumerate(zip(answers, rows, strict=True), 1)
+    ]
     lines = [
         {"output": answer, "found": one.found, "answer": row.get("answer"), "right": one.right}
         for answer, one, row in zip(answers, judged, rows, strict=True)

@@ -85,14 +85,15 @@ class Task:
         """
         return {"prompt": self._of(self.prompt, row, where)}
 
-    def judged(self, answer: str, row: Row, where: str) -> Judged | None:
-        """Return what the judge says of an answer, `None` if there is none.
+    def judged(self, answer: str, row: Row, where: str) -> Judged:
+        """Return what the judge says of an answer; there must be one.
 
         Raises:
             ValueError: the row lacks a column.
         """
         judge = self.judge
-        return None if judge is None else self._of(lambda one: judge(answer, one), row, where)
+        assert judge is not None
+        return self._of(lambda one: judge(answer, one), row, where)
 
     def _of(self, part: Callable[[Row], Any], row: Row, where: str) -> Any:
         try:

@@ -32,10 +32,6 @@ class Method(Protocol):
         """
         ...
 
-    def virtual_tokens(self, model: Any) -> int:
-        """Return how many places before every row the method takes on a base model."""
-        ...
-
     def save(self, attached: Any, folder: Path) -> None:
         """Write what was trained, and enough to load it, into a folder; older files are replaced.
 

@@ -53,10 +53,6 @@ class OwnMethod:
     def count(self, attached: Any) -> int:
         return attachment_of(attached).count
 
-    def virtual_tokens(self, model: Any) -> int:
-        """Return none."""
-        return 0
-
     def save(self, attached: Any, folder: Path) -> None:
         """Write `weights.safetensors` and `method.json`."""
         task_type = "SEQ_CLS" if attachment_of(attached).head else "CAUSAL_LM"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, PromptLearningConfig, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import nn
@@ -93,12 +93,6 @@ class PeftMethod:
 
     def count(self, attached: Any) -> int:
         return attachment_of(attached).count
-
-    def virtual_tokens(self, model: Any) -> int:
-        """Return those of prompt and prefix tuning."""
-        if not issubclass(self.config_class, PromptLearningConfig):
-            return 0
-        return {**self.defaults(model), **self.options}["num_virtual_tokens"]
 
     def save(self, attached: Any, folder: Path) -> None:
         """Write PEFT's two files and its model card."""

@@ -64,10 +64,6 @@ class ReftAndLora:
     def count(self, attached: Any) -> int:
         return attachment_of(attached).count
 
-    def virtual_tokens(self, model: Any) -> int:
-        """Return none."""
-        return 0
-
     def save(self, attached: Any, folder: Path) -> None:
         """Write PEFT's files: those of the ReFT and the head, and below those of the LoRA."""
         inner = attachment_of(attached).inner
