@@ -11,6 +11,7 @@ from comparison.claim import verdicts
 from comparison.families import families
 from comparison.judge import Judge
 from comparison.markdown import table
+from comparison.method_table import method_table
 from comparison.open_tasks import SENTIMENT
 from comparison.records import read_record, why_not
 from comparison.results import Found, Outcome, mark_of_outcome, outcomes_of
@@ -44,8 +45,10 @@ first token, which every method trains. "Memory" is what a training step needs b
 model's weights; "seconds" are what one training takes of a processor. A rate with * is the lowest
 or the highest that was tried: a better one may lie outside. Where a task has a loss, the search
 goes by it. The base model is scored once, as it is; "one answer to all" is the best score that the
-same answer to every row could have. Everything is computed in float32. The {trainings:,} trainings
-of the tables took {hours:.1f} hours of one processor, searches, which are as long, left out.
+same answer to every row could have. Everything is computed in float32. In pictures, marks of nearly
+the same number of parameters stand side by side; the tables have the numbers. The {trainings:,}
+trainings of the tables took {hours:.1f} hours of one processor, searches, which are as long, left
+out.
 
 **What was set after seeing results.** Sizes of sets and batches, the order of tasks, and the search
 of rates were changed more than once after first results: LoReFT had learned little of SST-2 and
@@ -80,6 +83,7 @@ def write_page(records: Path, docs: Path) -> None:
     parts += [
         ablation_tables(records),
         _missing(found, records),
+        method_table(),
         _protocol(found),
         _environment(found, records),
     ]

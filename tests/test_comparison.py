@@ -14,10 +14,11 @@ from comparison.cells import Cell, cells
 from comparison.claim import verdict
 from comparison.data import MAKERS
 from comparison.judge import Judge
+from comparison.method_table import method_table
 from comparison.page import write_page
 from comparison.rates import is_whole
 from comparison.records import read_record, write_reason
-from comparison.settings import FIRST, SEARCH_SEED, SEEDS, TASKS
+from comparison.settings import FIRST, METHODS, SEARCH_SEED, SEEDS, TASKS
 from reftune.experiments.methods import method_of
 from tests.comparison_records import named, write_result
 
@@ -195,6 +196,20 @@ def test_the_page_is_that_of_what_is_kept(tmp_path):
     assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == page
     for picture in re.findall(r"\((results/\S+\.png)\)", page):
         assert (RECORDS.parent.parent / "docs" / picture).exists()
+
+
+def test_every_method_is_told_as_a_recipe_has_it():
+    lines = {line.split(" | ")[0]: line for line in method_table().splitlines() if "`" in line}
+    named = {one.name for methods in METHODS.values() for one in methods}
+    assert {name.removeprefix("| ").split(" (")[0] for name in lines} == named
+    rates = "| 0.0001, 0.001, 0.01, 0.1 |"
+    encoder, decoder = lines["| LoReFT"].removeprefix("| LoReFT | `reft` | ").split("; ")
+    assert encoder == "encoder: r 4, layers all, positions f3+l3, tied True"
+    assert decoder == f"decoder: r 4, layers all, positions f5+l5, tied True {rates}"
+    every = lines["| LoReFT, every token (decoder alone)"]
+    assert every.endswith(f"r 4, layers all, positions all, decode all {rates}")
+    assert "reft (r 4, layers all" in lines["| LoReFT + LoRA"]
+    assert lines["| head only (encoder alone)"].endswith(f"| `probe` |  {rates}")
 
 
 def test_some_tasks_come_whole_with_their_ablations_before_the_others():
