@@ -208,6 +208,16 @@ def test_every_method_runs_goes_on_and_is_scored_again(
     assert answers[0] == answers[1]
 
 
+def test_an_adapter_of_classes_answers_no_questions(place, capsys):
+    assert run(place) == 0
+    (place / "data" / "boolq").mkdir()
+    (place / "data" / "boolq" / "test.json").write_text('[{"instruction": "x?", "answer": "true"}]')
+    given = ["eval", "--task", "commonsense", "--tests", "boolq", "--data", str(place / "data")]
+    given += ["--out", str(place / "x"), "--adapter", str(place / "out" / "seed-1" / "adapter")]
+    assert main(given) == 2
+    assert "was trained for classification; expected commonsense" in capsys.readouterr().err
+
+
 def test_eval_scores_a_whole_classifier_and_refuses_one_without_a_head(place, roberta, capsys):
     torch.manual_seed(0)
     names = {0: "negative", 1: "positive"}

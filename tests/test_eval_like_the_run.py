@@ -131,6 +131,19 @@ def test_classes_have_no_answers_to_set(tmp_path, capsys, option):
     assert f"{option}: expected none, cola has classes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("task", ["classification", "sst2"])
+def test_an_adapter_of_a_language_task_scores_no_classes(trained, capsys, task):
+    folder, _ = trained
+    row = {"text": "good", "sentence": "good", "label": "positive"}
+    for name in ("test", "validation"):
+        write_rows(folder / f"{name}.jsonl", [row, row])
+    given = ["eval", "--task", task, "--data", str(folder), "--out", str(folder / "x")]
+    assert main([*given, "--adapter", str(folder / "run/seed-1/adapter")]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith(f'adapter" was trained for instructions; expected {task}\n')
+    assert not (folder / "x").exists()
+
+
 @pytest.mark.parametrize("method", ["reft", "full"])
 def test_answers_of_another_model_are_not_scored(trained, capsys, method):
     folder, _ = trained

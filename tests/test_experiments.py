@@ -197,7 +197,20 @@ def test_a_wrong_recipe_is_one_line(folder, capsys, change, message):
 def test_another_experiment_in_the_folder_is_refused(folder, capsys):
     assert run(folder, "--seeds", "1", "--tests", "one") == 0
     assert run(folder, "--seeds", "2", "--tests", "one") == 2
-    assert "another experiment" in capsys.readouterr().err
+    assert "another experiment (experiment.seeds [1], not [2])" in capsys.readouterr().err
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs: 2", "epochs: 3"))
+    assert run(folder, "--seeds", "1", "--tests", "one") == 2
+    assert "(experiment.training.epochs 2, not 3)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tests", ["", "one,", " "])
+def test_a_set_without_a_name_is_refused(folder, capsys, tests):
+    """Not taken for all of the recipe's."""
+    with pytest.raises(SystemExit) as leaving:  # argparse's way
+        run(folder, "--tests", tests)
+    assert leaving.value.code == 2
+    assert f'--tests: "{tests}": expected names of sets' in capsys.readouterr().err
 
 
 def test_eval_scores_a_model_with_an_adapter_of_any_method(folder, capsys):

@@ -97,7 +97,7 @@ def test_other_weights_of_the_same_name_are_another_experiment(place):
     save_file(
         {name: one + 1 for name, one in load_file(weights).items()}, weights, {"format": "pt"}
     )
-    with pytest.raises(ValueError, match="another model"):
+    with pytest.raises(ValueError, match=r"another experiment \(model "):
         run_experiment(experiment(place), place / "data", place / "out")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from reftune.cli.console import table
 from reftune.cli.loading import add_model_options, resolve_model
+from reftune.cli.set_names import set_names
 
 EXAMPLES = """\
 examples:
@@ -43,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", required=True, metavar="D", help="folder, file or hub, see below")
     parser.add_argument("--out", required=True, metavar="O", help="folder for the answers")
-    parser.add_argument("--tests", metavar="SETS", help="test sets (all of the task)")
+    parser.add_argument(
+        "--tests", type=set_names, metavar="SETS", help="test sets (all of the task)"
+    )
     parser.add_argument("--adapter", metavar="A", help="folder or hub id (none: the base model)")
     add_model_options(parser)
     parser.set_defaults(dtype=None)
@@ -68,11 +71,10 @@ def run(args: argparse.Namespace) -> int:
     from reftune.tasks import TASKS, Task
 
     task = TASKS[args.task]
-    names = args.tests.split(",") if args.tests else None
     if isinstance(task, Task):
-        scores = _score_language(args, task, names or task.tests)
+        scores = _score_language(args, task, args.tests or task.tests)
     else:
-        scores = _score_classes(args, task, names)
+        scores = _score_classes(args, task, args.tests)
     if args.json:
         print(json.dumps(scores))
         return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from reftune.cli.console import table
 from reftune.cli.loading import DTYPE_HELP
+from reftune.cli.set_names import set_names
 from reftune.dtypes import DTYPES
 
 EXAMPLES = """\
@@ -41,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="M", help="another base model than the recipe's")
     parser.add_argument("--dtype", choices=DTYPES, help=f"{DTYPE_HELP} (the recipe's)")
     parser.add_argument("--train", metavar="SET", help="another training set")
-    parser.add_argument("--tests", metavar="SETS", help="other test sets, with commas between")
+    parser.add_argument(
+        "--tests", type=set_names, metavar="SETS", help="other test sets, with commas between"
+    )
     parser.add_argument("--seeds", metavar="N,N", help="other seeds")
     parser.add_argument("--train-rows", type=int, metavar="N", help="train on the first N rows")
     parser.add_argument("--test-rows", type=int, metavar="N", help="score the first N of each set")
@@ -72,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """Return what the command line says otherwise than the recipe."""
-    changes = {name: getattr(args, name) for name in ("model", "dtype", "train")}
-    changes["tests"] = args.tests.split(",") if args.tests else None
+    changes = {name: getattr(args, name) for name in ("model", "dtype", "train", "tests")}
     if args.seeds is not None:
         try:
             changes["seeds"] = [int(seed) for seed in args.seeds.split(",")]

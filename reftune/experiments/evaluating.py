@@ -57,6 +57,8 @@ def score_language_model(
         ValueError: the model is not there, or a setting has no meaning.
     """
     noted = wanted.facts() or {}
+    if "labels" in noted:
+        raise _other_task(wanted, noted, task)
     facts = noted if noted.get("task") == task.name else {}
     own = {"max_new_tokens": task.max_new_tokens, **facts.get("generation", {})}
     settings = GenerationSettings(**{**own, **generation})
@@ -114,10 +116,8 @@ def score_classifier(
         ValueError: the model is not there, or is not for these labels.
     """
     facts = wanted.facts() or {}
-    if "labels" in facts and facts["task"] != task.name:
-        raise ValueError(
-            f'adapter "{wanted.adapter}" was trained for {facts["task"]}; expected {task.name}'
-        )
+    if facts and ("labels" not in facts or facts["task"] != task.name):
+        raise _other_task(wanted, facts, task)
     if "metric" in facts:
         task = replace(task, metric=facts["metric"])
     labels = _labels_of(task, wanted, facts)
@@ -130,6 +130,14 @@ def score_classifier(
         name: score_rows(task, labels, rows, base, out / f"{name}.jsonl", longest, batch_size)
         for name, rows in sets.items()
     }
+
+
+def _other_task(
+    wanted: Wanted, facts: dict[str, Any], task: Task | ClassificationTask
+) -> ValueError:
+    return ValueError(
+        f'adapter "{wanted.adapter}" was trained for {facts["task"]}; expected {task.name}'
+    )
 
 
 def _labels_of(task: ClassificationTask, wanted: Wanted, facts: dict[str, Any]) -> Labels:

@@ -1,6 +1,7 @@
 """What an experiment reads before anything is trained: its sets, and the folder to run it in."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,24 @@ def check_folder(out: Path, settings: dict[str, Any]) -> None:
         FileExistsError: it has something else.
     """
     if (out / SETTINGS).exists():
-        there = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        other = [name for name in settings if there.get(name) != settings[name]]
+        known = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        there = dict(_leaves({name: known.get(name) for name in settings}))
+        here = dict(_leaves(settings))
+        other = [name for name in there | here if there.get(name) != here.get(name)]
         if other:
+            told = [f"{name} {there.get(name)!r:.60}, not {here.get(name)!r:.60}" for name in other]
             raise ValueError(
-                f'"{out}" holds an experiment with another {", ".join(other)}; expected the same, '
+                f'"{out}" holds another experiment ({"; ".join(told[:3])}); expected the same, '
                 "to go on with it, or another folder"
             )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f'output "{out}" is not empty; expected an empty folder')
+
+
+def _leaves(settings: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what nested settings say, by names such as `experiment.training.lr`."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", value
