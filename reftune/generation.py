@@ -154,13 +154,22 @@ def _generate(
     return ids[:, batch["input_ids"].size(1) :]
 
 
-def check_lengths(config: Any, prompts: list[list[int]], settings: GenerationSettings) -> None:
+def check_lengths(
+    config: Any, prompts: list[list[int]], settings: GenerationSettings, taken: int = 0
+) -> None:
     """Refuse prompts that, with the answer, are longer than the model of this config.
+
+    Args:
+        config: of the model.
+        prompts: ids of each.
+        settings: of the answers.
+        taken: positions that prompts do not get, as an adapter has tokens of its own there.
 
     Raises:
         ValueError: names the first of them.
     """
-    room = getattr(config, "max_position_embeddings", None)
+    positions = getattr(config, "max_position_embeddings", None)
+    room = positions and positions - taken
     for number, ids in enumerate(prompts, start=1):
         if room and len(ids) + settings.max_new_tokens > room:
             raise ValueError(

@@ -14,6 +14,8 @@ from reftune.cli import main
 from reftune.experiments.experiment import Experiment, load_experiment
 from reftune.experiments.inputs import read_inputs
 from reftune.experiments.loading import room
+from reftune.generation import encode_prompts
+from reftune.tasks import TASKS
 from tests.tiny_classifiers import rows, save_roberta, write_rows
 from tests.tiny_text import byte_level, tiny_llama
 
@@ -271,6 +273,22 @@ def test_they_take_room_of_a_language_models_rows_too(language):
     assert room(model, 100) == 64
     prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
     assert [room(get_peft_model(model, prompts), wanted) for wanted in (100, 59, 7)] == [59, 59, 7]
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "prefix-tuning"])
+def test_they_take_room_of_questions_too(language, capsys, method):
+    (language / "data/one/test.json").write_text(json.dumps([question(9)]))
+    asked = Dataset.from_list([TASKS["commonsense"].question(question(9), "")])
+    (prompt,) = encode_prompts(asked, byte_level(), "plain")
+    config = language / "model/config.json"
+    said = json.loads(config.read_text())
+    config.write_text(json.dumps({**said, "max_position_embeddings": len(prompt) + 8}))
+    change(language, method=method, generation={"max_new_tokens": 4})
+    for own, code in ((4, 0), (5, 2)):
+        shutil.rmtree(language / "out", ignore_errors=True)
+        change(language, adapter={"num_virtual_tokens": own})
+        assert run(language) == code
+    assert f"do not fit the {len(prompt) + 3} positions" in capsys.readouterr().err
 
 
 def test_the_bundled_model_too_is_held_against_the_recipes_number(language, capsys):

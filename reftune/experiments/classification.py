@@ -90,7 +90,7 @@ class Classification:
 
         return load
 
-    def check(self, base: Base) -> None:
+    def check(self, model: nn.Module, base: Base) -> None:
         """Have nothing to check: rows that are too long are cut."""
 
     def encode(self, base: Base, recipe: TrainingRecipe) -> tuple[Dataset, int]:

@@ -23,8 +23,12 @@ class Kind(Protocol):
         """Return what gives the base model of a seed."""
         ...
 
-    def check(self, base: Base) -> None:
-        """Hold the sets against a base model before anything is trained.
+    def check(self, model: nn.Module, base: Base) -> None:
+        """Hold the sets against a model before anything is trained.
+
+        Args:
+            model: that is to be trained.
+            base: its base model.
 
         Raises:
             ValueError: a row of a set does not fit it.

@@ -46,10 +46,10 @@ class Language:
         base = load_language_model(self.experiment.model, self.experiment.dtype)
         return lambda seed: base
 
-    def check(self, base: Base) -> None:
+    def check(self, model: nn.Module, base: Base) -> None:
         """Have room for every question and its answer."""
         settings = self.experiment.settings()
-        check_room(base.model, base.tokenizer, self.task, self.inputs.tests, settings)
+        check_room(model, base.tokenizer, self.task, self.inputs.tests, settings)
 
     def encode(self, base: Base, recipe: TrainingRecipe) -> tuple[Dataset, int]:
         """Tokenise prompts and completions; rows that lack one are dropped."""

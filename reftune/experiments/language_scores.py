@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from reftune.experiments.held_out import reference_loss
+from reftune.experiments.loading import virtual_tokens
 from reftune.generation import GenerationSettings, Model, check_lengths, encode_prompts
 from reftune.output_folder import write_atomically
 from reftune.recipe import TrainingRecipe
@@ -102,13 +103,21 @@ def check_room(
 ) -> None:
     """Check that the positions of a model are enough for questions and answers.
 
+    Args:
+        model: with what a method has put on it.
+        tokenizer: of the same model.
+        task: whose sets they are.
+        tests: the sets by name.
+        settings: of the answers.
+
     Raises:
         ValueError: names the file and the first row that does not fit.
     """
     for rows in tests.values():
         asked = Dataset.from_list([task.question(row, rows.origin) for row in rows.rows])
         try:
-            check_lengths(model.config, encode_prompts(asked, tokenizer, "plain"), settings)
+            prompts = encode_prompts(asked, tokenizer, "plain")
+            check_lengths(model.config, prompts, settings, virtual_tokens(model))
         except ValueError as error:
             raise ValueError(f"{rows.origin}, {error}") from None
 

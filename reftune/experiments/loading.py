@@ -94,6 +94,12 @@ def _load(kind: Any, name: str, dtype: str, **more: Any) -> tuple[Any, Any]:
         raise ValueError(f'model "{name}" cannot be loaded ({reason})') from error
 
 
+def virtual_tokens(model: Any) -> int:
+    """Return how many places of a row are taken by a prompt or prefix that is trained."""
+    config = model.active_peft_config if isinstance(model, PeftModel) else None
+    return config.num_virtual_tokens if isinstance(config, PromptLearningConfig) else 0
+
+
 def room(model: Any, wanted: int) -> int:
     """Return how many tokens of a row a model has positions for, and no more than are wanted.
 
@@ -101,8 +107,7 @@ def room(model: Any, wanted: int) -> int:
         model: with what a method has put on it; prompts that are trained take places of their own.
         wanted: tokens.
     """
-    config = model.active_peft_config if isinstance(model, PeftModel) else None
-    taken = config.num_virtual_tokens if isinstance(config, PromptLearningConfig) else 0
+    taken = virtual_tokens(model)
     limits = [getattr(model.config, "max_position_embeddings", None) or wanted + taken]
     for name, module in model.named_modules():
         # RoBERTa counts positions from behind the padding index.

@@ -138,10 +138,14 @@ def run_seed(
         model = method.load(base.model, folder / ADAPTER)
         told = json.loads(record.read_text(encoding="utf-8"))
     else:
-        kind.check(base)
         set_seed(seed)
         model = method.attach(base.model, kind.task_type)
-        check_count(experiment, method, base, model)
+        try:
+            kind.check(model, base)
+            check_count(experiment, method, base, model)
+        except ValueError:
+            method.detach(model)
+            raise
         told = _train(experiment, kind, method, base, model, folder, _fitting(recipe, model))
     model.eval()
     answers = folder / "answers"
@@ -159,13 +163,12 @@ def check_count(experiment: Experiment, method: Method, base: Base, model: Any) 
     """Hold what is trained against the number that the recipe says, of its own model only.
 
     Raises:
-        ValueError: it is another number; the base model is as it was.
+        ValueError: it is another number.
     """
     count = method.count(model)
     names = (experiment.model, str(TINY_CHAT) if experiment.model == BUNDLED else "")
     own = experiment.trainable is not None and base.model.name_or_path in names
     if own and count != experiment.trainable:
-        method.detach(model)
         raise ValueError(f"{count:,} numbers are trained: expected {experiment.trainable:,}")
 
 
