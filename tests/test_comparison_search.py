@@ -2,12 +2,15 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
+import comparison.cells
 from comparison.cells import FINAL, SEARCH, Cell, Places, run_or_go_on
 from comparison.rates import is_whole
 from comparison.records import weights_digest
@@ -147,6 +150,28 @@ def test_one_answer_to_questions_of_commonsense(tmp_path):
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = score_one_answer(named("OBQA", "LoRA").experiment(tmp_path, 1e-3, SEEDS), tmp_path)
     assert {one["scores"]["test"]["value"] for one in result["seeds"]} == {0.5}
+
+
+def test_one_process_at_a_time_works_on_a_cell(places, monkeypatch):
+    """The table and an ablation may ask for the same one: the second gets what the first did."""
+    cell = named("SST-2", "LoRA")
+    asked = runs_of(monkeypatch, cell, places, dict.fromkeys((*cell.compared.rates, 3e-2), 0.5))
+    train, waits = comparison.cells.run_experiment, []
+
+    def run(*given: Any) -> Any:
+        try:
+            with FileLock(f"{cell.folder(places.out)}.lock", blocking=False):
+                waits.append(False)
+        except Timeout:
+            waits.append(True)
+        return train(*given)
+
+    monkeypatch.setattr("comparison.cells.run_experiment", run)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: cell.run(places), range(2))
+    assert first == second
+    assert len(asked) == len(cell.compared.rates) + 2
+    assert waits == [True] * len(asked)
 
 
 def test_trainings_of_other_settings_are_removed(places, monkeypatch):
