@@ -9,9 +9,10 @@
 #   make test-ray      optional: answers of a Ray cluster of two machines in processes of this one,
 #                      in .venv-ray; some minutes
 #   make bench         training, generation and storage beside the peers (an hour); benchmarks/
-#   make results       methods compared on the models of release/ (about seven hours); comparison/
+#   make results       methods compared on the models of release/ (about seven hours); see comparison/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
 #   make clean         remove everything that the other targets made
+# The last two need real text that is not part of the project, in $REFTUNE_ASSETS.
 # Another Python: `make clean`, then `make demo PYTHON=/path/to/python3.12`.
 # More arguments: `make pretrain PRETRAIN_ARGS="--minutes 30"`,
 # `make test PYTEST_ARGS="-k positions -x"`, `make bench BENCH_ARGS="--only i,ii"`.

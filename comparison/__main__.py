@@ -97,8 +97,9 @@ def parse() -> argparse.Namespace:
     """Command line of the comparison."""
     parser = argparse.ArgumentParser(prog="python -m comparison", description=__doc__)
     parser.add_argument("--base-models", type=Path, default=ROOT / "release")
-    assets = Path(os.environ.get("REFTUNE_ASSETS", ROOT / ".." / "shared"))
-    parser.add_argument("--assets", type=Path, default=assets)
+    assets = os.environ.get("REFTUNE_ASSETS") or None
+    sets = "folder of the real sets (REFTUNE_ASSETS), see comparison/README.md"
+    parser.add_argument("--assets", type=Path, default=assets, help=sets)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "comparison")
     parser.add_argument("--records", type=Path, default=RECORDS, help="what came of it, kept")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
@@ -113,6 +114,8 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.seeds != SEEDS and args.records == RECORDS:
         parser.error("--seeds: expected --records of another folder, where the table's are kept")
+    if not args.page and (args.assets is None or not (args.assets / "data").is_dir()):
+        parser.error(f"--assets {args.assets or 'not given'}: expected the {sets}")
     return args
 
 

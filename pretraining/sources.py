@@ -17,8 +17,15 @@ ODD = re.compile(r"[^\x20-\x7e\n]|http|```|\||\{|<|@")
 
 
 def data_folder() -> Path:
-    """Where the real data lies: ``$REFTUNE_ASSETS/data``, by default beside the checkout."""
-    return Path(os.environ.get("REFTUNE_ASSETS", ROOT / ".." / "shared")) / "data"
+    """Where the real data lies: ``$REFTUNE_ASSETS/data``.
+
+    Raises:
+        SystemExit: there is no such folder.
+    """
+    assets = os.environ.get("REFTUNE_ASSETS", "")
+    if not assets or not (folder := Path(assets) / "data").is_dir():
+        raise SystemExit(f'REFTUNE_ASSETS is "{assets}": expected a folder with the real text')
+    return folder
 
 
 def ask(question: str, answer: str) -> Messages:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from comparison.__main__ import RECORDS, in_order
+from comparison.__main__ import RECORDS, in_order, parse
 from comparison.ablations import Variant, variants
 from comparison.cells import Cell, cells
 from comparison.claim import verdict
@@ -187,6 +187,17 @@ def test_what_is_kept_is_of_todays_settings():
         assert SEARCH_SEED not in SEEDS
         if isinstance(part, Cell):
             assert is_whole(record["search"], rates, rate), file
+
+
+@pytest.mark.parametrize("where", [[], ["--assets", "nowhere"]])
+def test_sets_that_are_not_there_are_told_at_once(monkeypatch, capsys, where):
+    monkeypatch.delenv("REFTUNE_ASSETS", raising=False)
+    monkeypatch.setattr("sys.argv", ["comparison", *where])
+    with pytest.raises(SystemExit):
+        parse()
+    assert "expected the folder of the real sets" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["comparison", *where, "--page"])
+    assert parse().page
 
 
 @measured
