@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "comparison" / "measured"
 
 
-def run_part(part: Cell | Variant, args: argparse.Namespace) -> str:
-    """Run a part of the comparison on one core, and return what to say of it."""
+def run_part(part: Cell | Variant, args: argparse.Namespace) -> tuple[str, bool]:
+    """Run a part of the comparison on one core; return what to say of it, and whether it failed."""
     torch.set_num_threads(1)
     # Gradients of padded tokens are tiny numbers; with zeros instead a step takes half the time.
     torch.set_flush_denormal(True)
@@ -40,24 +40,27 @@ def run_part(part: Cell | Variant, args: argparse.Namespace) -> str:
     reason = part.why_not(args.base_models)
     if reason is not None:
         write_reason(part.file(args.records), reason)
-        return reason
+        return reason, False
     try:
         part.run(places, args.seeds)
     except Exception:  # the others are run all the same
-        return traceback.format_exc()
-    return "done"
+        return traceback.format_exc(), True
+    return "done", False
 
 
-def run_all(args: argparse.Namespace) -> None:
-    """Run the parts that are wanted, in several processes.
+def run_all(args: argparse.Namespace) -> list[str]:
+    """Run the parts that are wanted, in several processes; return those that failed.
 
     An interrupt ends the processes after their current step.
     """
     run = partial(run_part, args=args)
     parts = [part for part in in_order() if is_wanted(part, args)]
+    failed = []
     with Pool(args.processes) as pool:
-        for part, said in zip(parts, pool.imap(run, parts), strict=True):
+        for part, (said, has_failed) in zip(parts, pool.imap(run, parts), strict=True):
             LOG.info("%s: %s", part.file(Path()), said)
+            failed += [str(part.file(Path()))] * has_failed
+    return failed
 
 
 def in_order() -> list[Cell | Variant]:
@@ -122,9 +125,12 @@ def parse() -> argparse.Namespace:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     arguments = parse()
+    failures: list[str] = []
     if not arguments.page:
         try:
-            run_all(arguments)
+            failures = run_all(arguments)
         except KeyboardInterrupt:
             raise SystemExit("stopped; the same command goes on") from None
     write_page(arguments.records, arguments.docs)
+    if failures:
+        raise SystemExit(f"not measured, as said above: {', '.join(failures)}")

@@ -112,6 +112,35 @@ def test_the_rate_between_the_best_and_its_better_neighbour_is_tried_last(
     assert not is_whole(record["search"], cell.compared.rates, 3.0)
 
 
+@pytest.mark.parametrize(("task", "searched"), [("IMDB", "test"), ("OBQA", "validation")])
+def test_a_task_with_a_test_set_is_searched_by_its_validation_set(
+    places, monkeypatch, task, searched
+):
+    """The sets go through the checks of every experiment, as they are and as they are searched."""
+    cell, data = named(task, "LoRA"), places.assets / "data"
+    question = {"instruction": "Answer format: answer1/answer2", "answer": "answer1"}
+    for number, split in enumerate(("train", "validation", "test"), start=1):
+        row = {**question, "text": "It is good.", "label": 1}
+        (data / f"{split}.jsonl").write_text((json.dumps(row) + "\n") * number)
+    (places.base_models / "decoder").mkdir()
+    (places.base_models / "decoder" / "model.safetensors").write_bytes(b"weights")
+    read: list[Any] = []
+
+    def run(experiment: Any, data: Any, out: Any) -> Any:
+        read.append(read_inputs(experiment, data))
+        told = settings_of(experiment, read[-1], None, None)
+        good = experiment.training["lr"]
+        scores = {name: {"metric": "accuracy", "value": good} for name in read[-1].tests}
+        chosen = {"validation": good} if read[-1].validation else {}
+        return {**told, "seeds": [{**chosen, "scores": scores}]}
+
+    monkeypatch.setattr("comparison.cells.run_experiment", run)
+    record = cell.run(places)
+    assert record["experiment"]["training"]["lr"] == max(cell.compared.rates)
+    assert list(read[-1].tests) == ["test"]
+    assert {name for one in read[:-1] for name in one.tests} == {searched}
+
+
 def test_every_method_has_as_many_rates_a_decade_apart():
     for methods in METHODS.values():
         for one in methods:
