@@ -43,6 +43,8 @@ def run_part(part: Cell | Variant, args: argparse.Namespace) -> tuple[str, bool]
         return reason, False
     try:
         part.run(places, args.seeds)
+    except FileNotFoundError as error:  # a set is not there
+        return str(error), True
     except Exception:  # the others are run all the same
         return traceback.format_exc(), True
     return "done", False
@@ -131,6 +133,10 @@ if __name__ == "__main__":
             failures = run_all(arguments)
         except KeyboardInterrupt:
             raise SystemExit("stopped; the same command goes on") from None
-    write_page(arguments.records, arguments.docs)
     if failures:
-        raise SystemExit(f"not measured, as said above: {', '.join(failures)}")
+        LOG.error("not measured, as said above: %s", ", ".join(failures))
+    try:
+        write_page(arguments.records, arguments.docs)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    raise SystemExit(int(bool(failures)))
