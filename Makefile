@@ -12,7 +12,7 @@
 #   make results       methods compared on the models of release/ (about seven hours); see comparison/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
 #   make clean         remove everything that the other targets made
-# The last two need real text that is not part of the project, in $REFTUNE_ASSETS.
+# results and pretrain need real text that is not part of the project, in $REFTUNE_ASSETS.
 # Another Python: `make clean`, then `make demo PYTHON=/path/to/python3.12`.
 # More arguments: `make pretrain PRETRAIN_ARGS="--minutes 30"`,
 # `make test PYTEST_ARGS="-k positions -x"`, `make bench BENCH_ARGS="--only i,ii"`.

@@ -61,7 +61,8 @@ def run_all(args: argparse.Namespace) -> list[str]:
     with Pool(args.processes) as pool:
         for part, (said, has_failed) in zip(parts, pool.imap(run, parts), strict=True):
             LOG.info("%s: %s", part.file(Path()), said)
-            failed += [str(part.file(Path()))] * has_failed
+            if has_failed:
+                failed.append(str(part.file(Path())))
     return failed
 
 

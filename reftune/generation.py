@@ -1,5 +1,6 @@
 """Answers to prompts: many in batches, or one word by word."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -169,9 +170,9 @@ def check_lengths(
         ValueError: names the first of them.
     """
     positions = getattr(config, "max_position_embeddings", None)
-    room = positions and positions - taken
+    room = positions - taken if positions else math.inf
     for number, ids in enumerate(prompts, start=1):
-        if room and len(ids) + settings.max_new_tokens > room:
+        if len(ids) + settings.max_new_tokens > room:
             raise ValueError(
                 f"row {number}: a prompt of {len(ids)} tokens and {settings.max_new_tokens} new "
                 f"ones do not fit the {room} positions of the model; expected fewer new ones"

@@ -1,6 +1,7 @@
 """Recipes are data that mean what the paper says, and a run of one can be interrupted."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,6 +142,30 @@ def test_an_interrupted_run_goes_on_to_the_same_scores(folder, monkeypatch):
     assert not (folder / "broken" / "result.json").exists()
     again = run_experiment(experiment, folder / "data", folder / "broken")
     assert again["mean"] == whole["mean"]
+
+
+@pytest.mark.parametrize("method", ["reft", "full"])
+@pytest.mark.parametrize("where", ["fitting.run_to_end", "language_scores.score_set"])
+def test_a_model_of_the_callers_is_as_it_was_whatever_ends_a_run(
+    folder, monkeypatch, method, where
+):
+    of = {"adapter": {}} if method == "full" else {}
+    experiment = replace(load_experiment(folder / "recipe.yaml"), method=method, **of)
+    given = tiny_llama(byte_level())
+    before = {name: tensor.clone() for name, tensor in given.state_dict().items()}
+    grads = {name: one.requires_grad for name, one in given.named_parameters()}
+
+    def broken(*args, **kwargs):
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(f"reftune.experiments.{where}", broken)
+    with pytest.raises(MemoryError):
+        run_experiment(
+            experiment, folder / "data", folder / "out", load=lambda _: Base(given, byte_level())
+        )
+    assert {name: one.requires_grad for name, one in given.named_parameters()} == grads
+    assert before.keys() == given.state_dict().keys()
+    assert all(torch.equal(before[name], one) for name, one in given.state_dict().items())
 
 
 @pytest.mark.parametrize(

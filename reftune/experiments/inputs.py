@@ -114,7 +114,7 @@ def check_folder(out: Path, settings: dict[str, Any]) -> None:
 def _leaves(settings: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what nested settings say, by names such as `experiment.training.lr`."""
     for name, value in settings.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, f"{within}{name}.")
         else:
             yield f"{within}{name}", value

@@ -132,29 +132,26 @@ def run_seed(
     method, record, scored = experiment.its_method(), folder / RECORD, folder / SCORES
     if scored.exists():
         return json.loads(scored.read_text(encoding="utf-8"))
-    base, recipe = load(seed), experiment.recipe(seed)
-    if record.exists():
+    base, is_trained = load(seed), record.exists()
+    if is_trained:
         _clear(folder)
         model = method.load(base.model, folder / ADAPTER)
-        told = json.loads(record.read_text(encoding="utf-8"))
     else:
         set_seed(seed)
         model = method.attach(base.model, kind.task_type)
-        try:
+    try:
+        if not is_trained:
             kind.check(model, base)
             check_count(experiment, method, base, model)
-        except ValueError:
-            method.detach(model)
-            raise
-        told = _train(experiment, kind, method, base, model, folder, _fitting(recipe, model))
-    model.eval()
-    answers = folder / "answers"
-    answers.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    scores = kind.score(model, base, answers, _fitting(recipe, model))
-    seconds = round(time.monotonic() - begun, 3)
-    method.detach(model)
-    told |= {"test_seconds": seconds, "scores": scores}
+        recipe = experiment.recipe(seed)
+        recipe = replace(recipe, max_length=room(model, recipe.max_length))
+        if is_trained:
+            told = json.loads(record.read_text(encoding="utf-8"))
+        else:
+            told = _train(experiment, kind, method, base, model, folder, recipe)
+        told |= _score(kind, model, base, folder / "answers", recipe)
+    finally:  # the model may be the caller's
+        method.detach(model)
     write_atomically(scored, json.dumps(told, indent=2) + "\n")
     return told
 
@@ -211,9 +208,15 @@ def _train(
     return told
 
 
-def _fitting(recipe: TrainingRecipe, model: Any) -> TrainingRecipe:
-    """Return a recipe of which no row is longer than a model takes with what is on it."""
-    return replace(recipe, max_length=room(model, recipe.max_length))
+def _score(
+    kind: Kind, model: Any, base: Base, answers: Path, recipe: TrainingRecipe
+) -> dict[str, Any]:
+    """Score a trained model, and say how long that took."""
+    model.eval()
+    answers.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    scores = kind.score(model, base, answers, recipe)
+    return {"test_seconds": round(time.monotonic() - begun, 3), "scores": scores}
 
 
 def _clear(folder: Path) -> None:
