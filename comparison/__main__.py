@@ -5,6 +5,7 @@ goes on. `--page` only writes the page from what is there.
 """
 
 import argparse
+import gc
 import logging
 import os
 import traceback
@@ -33,6 +34,7 @@ def run_part(part: Cell | Variant, args: argparse.Namespace) -> tuple[str, bool]
     torch.set_num_threads(1)
     # Gradients of padded tokens are tiny numbers; with zeros instead a step takes half the time.
     torch.set_flush_denormal(True)
+    gc.freeze()  # Trainer looks for garbage after each training; not in the libraries
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -170,14 +170,18 @@ class Cell:
     def _try(self, rate: float, places: Places, data: Path) -> float:
         """Train with a learning rate, and return how good it is by validation.
 
-        Classes have that score from choosing the best epoch; what is scored besides, the test set
-        or the other half of GLUE's, is not looked at.
+        What nobody looks at is kept short: the test set of classes, which have that score from
+        choosing the best epoch, and the answers where the search goes by the loss.
         """
-        tried = self.experiment(places.base_models, rate, (SEARCH_SEED,))
-        if isinstance(tried.its_task, Task):
+        tried, test_rows = self.experiment(places.base_models, rate, (SEARCH_SEED,)), None
+        if not isinstance(tried.its_task, Task):
+            test_rows = 1
+        else:
             tried = replace(tried, tests=("validation",))
-        result = run_or_go_on(tried, data, self.folder(places.out) / SEARCH / f"{rate:g}")
-        return validation_of(result)
+            if tried.its_task.loss:
+                tried = replace(tried, generation={**tried.generation, "max_new_tokens": 1})
+        folder = self.folder(places.out) / SEARCH / f"{rate:g}"
+        return validation_of(run_or_go_on(tried, data, folder, test_rows))
 
     def _trained(self, places: Places, seeds: tuple[int, ...]) -> Experiment:
         """Return an experiment of the task that trains something."""
@@ -197,14 +201,17 @@ class Cell:
         return is_whole(known["search"], self.compared.rates, rate) and is_of(known, settings)
 
 
-def run_or_go_on(experiment: Experiment, data: Path, out: Path) -> dict[str, Any]:
+def run_or_go_on(
+    experiment: Experiment, data: Path, out: Path, test_rows: int | None = None
+) -> dict[str, Any]:
     """Run an experiment; what lies in its folder is gone on with, or removed if it is another."""
-    settings = settings_of(experiment, read_inputs(experiment, data), None, None)
+    inputs = read_inputs(experiment, data, None, test_rows)
+    settings = settings_of(experiment, inputs, None, test_rows)
     settings["model"] = version_of(experiment.model)
     told = out / EXPERIMENT
     if told.exists() and json.loads(told.read_text(encoding="utf-8")) != settings:
         shutil.rmtree(out)
-    return run_experiment(experiment, data, out)
+    return run_experiment(experiment, data, out, test_rows=test_rows)
 
 
 def validation_of(result: dict[str, Any]) -> float:

@@ -43,9 +43,10 @@ def runs_of(monkeypatch, cell: Cell, places: Places, values: dict[float, float])
     """Let validation be that of the learning rate; what is asked for is noted."""
     asked: list[Any] = []
 
-    def run(experiment, data, out):
+    def run(experiment, data, out, test_rows):
         asked.append((out.relative_to(cell.folder(places.out)).parts, experiment.seeds))
-        told = settings_of(experiment, read_inputs(experiment, data), None, None)
+        inputs = read_inputs(experiment, data, None, test_rows)
+        told = settings_of(experiment, inputs, None, test_rows)
         seed = {"validation": values[experiment.training["lr"]], "scores": {}}
         return {**told, "seeds": [seed]}
 
@@ -112,9 +113,16 @@ def test_the_rate_between_the_best_and_its_better_neighbour_is_tried_last(
     assert not is_whole(record["search"], cell.compared.rates, 3.0)
 
 
-@pytest.mark.parametrize(("task", "searched"), [("IMDB", "test"), ("OBQA", "validation")])
-def test_a_task_with_a_test_set_is_searched_by_its_validation_set(
-    places, monkeypatch, task, searched
+@pytest.mark.parametrize(
+    ("task", "searched", "rows", "tokens"),
+    [
+        ("IMDB", "test", 1, None),
+        ("OBQA", "validation", 2, None),
+        ("Instructions", "validation", 2, 1),
+    ],
+)
+def test_a_search_goes_by_the_validation_set_and_what_nobody_reads_is_short(
+    places, monkeypatch, task, searched, rows, tokens
 ):
     """The sets go through the checks of every experiment, as they are and as they are searched."""
     cell, data = named(task, "LoRA"), places.assets / "data"
@@ -124,21 +132,28 @@ def test_a_task_with_a_test_set_is_searched_by_its_validation_set(
         (data / f"{split}.jsonl").write_text((json.dumps(row) + "\n") * number)
     (places.base_models / "decoder").mkdir()
     (places.base_models / "decoder" / "model.safetensors").write_bytes(b"weights")
-    read: list[Any] = []
+    asked: list[Any] = []
 
-    def run(experiment: Any, data: Any, out: Any) -> Any:
-        read.append(read_inputs(experiment, data))
-        told = settings_of(experiment, read[-1], None, None)
+    def run(experiment: Any, data: Any, out: Any, test_rows: int | None) -> Any:
+        inputs = read_inputs(experiment, data, None, test_rows)
+        asked.append((inputs, experiment.generation.get("max_new_tokens")))
+        told = settings_of(experiment, inputs, None, test_rows)
         good = experiment.training["lr"]
-        scores = {name: {"metric": "accuracy", "value": good} for name in read[-1].tests}
-        chosen = {"validation": good} if read[-1].validation else {}
+        score = {"metric": "loss", "value": 1 / good} if tokens else {"metric": "", "value": good}
+        scores = dict.fromkeys(inputs.tests, score)
+        chosen = {"validation": good} if inputs.validation else {}
         return {**told, "seeds": [{**chosen, "scores": scores}]}
 
     monkeypatch.setattr("comparison.cells.run_experiment", run)
     record = cell.run(places)
     assert record["experiment"]["training"]["lr"] == max(cell.compared.rates)
-    assert list(read[-1].tests) == ["test"]
-    assert {name for one in read[:-1] for name in one.tests} == {searched}
+    *searches, (scored, written) = asked
+    assert [len(rows.rows) for rows in scored.tests.values()] == [3]
+    assert written != 1
+    for inputs, most in searches:
+        assert {name: len(rows.rows) for name, rows in inputs.tests.items()} == {searched: rows}
+        assert inputs.validation is None or len(inputs.validation.rows) == 2
+        assert most == tokens or tokens is None
 
 
 def test_every_method_has_as_many_rates_a_decade_apart():
@@ -187,13 +202,13 @@ def test_one_process_at_a_time_works_on_a_cell(places, monkeypatch):
     asked = runs_of(monkeypatch, cell, places, dict.fromkeys((*cell.compared.rates, 3e-2), 0.5))
     train, waits = comparison.cells.run_experiment, []
 
-    def run(*given: Any) -> Any:
+    def run(*given: Any, **more: Any) -> Any:
         try:
             with FileLock(f"{cell.folder(places.out)}.lock", blocking=False):
                 waits.append(False)
         except Timeout:
             waits.append(True)
-        return train(*given)
+        return train(*given, **more)
 
     monkeypatch.setattr("comparison.cells.run_experiment", run)
     with ThreadPoolExecutor(2) as pool:
@@ -206,7 +221,9 @@ def test_one_process_at_a_time_works_on_a_cell(places, monkeypatch):
 def test_trainings_of_other_settings_are_removed(places, monkeypatch):
     cell, data = named("SST-2", "LoRA"), places.assets / "data"
     ran = []
-    monkeypatch.setattr("comparison.cells.run_experiment", lambda *given: ran.append(given) or {})
+    monkeypatch.setattr(
+        "comparison.cells.run_experiment", lambda *given, **more: ran.append(given) or {}
+    )
     experiment = cell.experiment(places.base_models, 1e-3, SEEDS)
     out = places.out / "final"
     out.mkdir(parents=True)
