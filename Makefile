@@ -23,8 +23,10 @@ VLLM := .venv-vllm
 RAY := .venv-ray
 BENCH := .venv-bench
 SETUP_FILES := pyproject.toml constraints/current.txt
-# -qq hides pip's progress and notices; its errors stay visible.
-PIP_INSTALL := -m pip --disable-pip-version-check install -qq
+# -qq hides pip's progress and notices; its errors stay visible. Python compiles what it imports, so
+# that pip need not compile everything, which is most of its time; unless Python is told to keep none.
+PIP_INSTALL := -m pip --disable-pip-version-check install -qq \
+	$(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 
 # Threads that wait for each other sleep instead of spinning: on cores that something else uses too,
 # torch is otherwise up to forty times slower.
