@@ -80,6 +80,7 @@ PAPERS = {"encoder": "f3", "decoder": "f5+l5"}
 # to all rows where answers are few.
 UNTRAINED = Compared("base model", NONE, rates=())
 ONE_ANSWER = Compared("one answer to all", CONSTANT, rates=())
+HEAD_ONLY = Compared("head only", "probe", only="encoder")
 
 METHODS: dict[str, tuple[Compared, ...]] = {
     kind: (
@@ -90,7 +91,7 @@ METHODS: dict[str, tuple[Compared, ...]] = {
         Compared("LoReFT, rank 1", "reft", loreft(1, PAPERS[kind], tied=True)),
         # Generated tokens too, as RED has it; an encoder generates none.
         Compared("LoReFT, every token", "reft", loreft(4, "all", decode="all"), only="decoder"),
-        Compared("head only", "probe", only="encoder"),
+        HEAD_ONLY,
         Compared("BitFit", "bitfit", only="encoder"),
         Compared("DiReFT", "reft", loreft(4, ENDS[kind], tied=True, intervention="direft")),
         Compared("RED", "red"),

@@ -139,7 +139,7 @@ def test_the_verdict_is_that_of_the_interval(low, high, says):
     assert verdict(low, high) == says
 
 
-def test_what_one_answer_reaches_too_is_nothing_to_reach(tmp_path):
+def test_what_one_answer_or_a_head_reaches_too_is_nothing_to_reach(tmp_path):
     for method, values in (
         ("LoReFT", [0.52, 0.53, 0.52, 0.53, 0.52]),
         ("LoRA", [0.51, 0.53, 0.52, 0.51, 0.52]),
@@ -153,6 +153,10 @@ def test_what_one_answer_reaches_too_is_nothing_to_reach(tmp_path):
     write_page(tmp_path, tmp_path / "docs")
     page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
     assert re.search(r"SST-2: LoReFT − LoRA \|.*(holds|open)", page)
+    write_result(named("SST-2", "head only").file(tmp_path), 3e-3, 18, [0.52] * 5)
+    write_page(tmp_path, tmp_path / "docs")
+    page = (tmp_path / "docs" / "RESULTS.md").read_text(encoding="utf-8")
+    assert re.search(r"SST-2: LoReFT − LoRA \|.*nothing to reach", page)
 
 
 def test_a_family_is_averaged_over_its_tasks_seed_by_seed(tmp_path):
