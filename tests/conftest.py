@@ -20,8 +20,9 @@ def tasks_as_before():
     TASKS.update(before)
 
 
-def pytest_collection_finish():
-    """Keep what is imported out of garbage collection.
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_uncollected():
+    """Keep what the tests of a file find there out of garbage collection.
 
     ``Trainer.train`` collects at its end, which otherwise looks through all libraries each time: a
     quarter of the time of tests that train.
