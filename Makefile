@@ -9,7 +9,7 @@
 #   make test-ray      optional: answers of a Ray cluster of two machines in processes of this one,
 #                      in .venv-ray; some minutes
 #   make bench         training, generation and storage beside the peers (an hour); benchmarks/
-#   make results       methods compared on the models of release/ (six and a half hours); see comparison/
+#   make results       methods compared on the models of release/ (seven hours); see comparison/
 #   make pretrain      the bundled model from scratch (over an hour); see pretraining/
 #   make clean         remove everything that the other targets made
 # results and pretrain need real text that is not part of the project, in $REFTUNE_ASSETS.

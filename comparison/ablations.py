@@ -1,4 +1,4 @@
-"""What of LoReFT matters: one setting changed at a time, on two tasks, over the same seeds.
+"""What of LoReFT matters: one setting changed at a time, on three tasks, over the same seeds.
 
 The learning rate is the one that the search found for LoReFT on the task: a variant that needs
 another one is judged too low, which is said on the page.
@@ -44,7 +44,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "0.1 on the state": {"dropout": 0.1, "dropout_on": "state"},
     },
 }
-ABLATED = ("Emoji answers", "Positive reviews")
+ABLATED = ("Emoji answers", "SST-2", "Positive reviews")
 
 
 @dataclass(frozen=True)

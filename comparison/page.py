@@ -57,9 +57,9 @@ tried at first, while LoRA's were at the lower end. Since then every method is s
 decades. Scores seen on the way were those of the table's seeds too; only results of the settings as
 they are now stand on this page. "LoReFT, every token" edits generated tokens too, which the paper's
 does not; it was added when RED, which does, had done better on positive reviews than LoReFT. These
-took SST-2's place in the ablations, which had not been run there: on the emoji task nearly all is
-at the ceiling, and a training takes half as long. That a head alone may leave nothing to reach was
-added when LoRA of rank 1 was no better than that on IMDB, and LoReFT's like it.
+came into the ablations once those of the emoji task were known, where nearly all is at the ceiling;
+SST-2's were run last, after the tables. That a head alone may leave nothing to reach was added when
+LoRA of rank 1 was no better than that on IMDB, and LoReFT's like it.
 """
 
 
