@@ -34,7 +34,6 @@ def run_part(part: Cell | Variant, args: argparse.Namespace) -> tuple[str, bool]
     torch.set_num_threads(1)
     # Gradients of padded tokens are tiny numbers; with zeros instead a step takes half the time.
     torch.set_flush_denormal(True)
-    gc.freeze()  # Trainer looks for garbage after each training; not in the libraries
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -60,7 +59,8 @@ def run_all(args: argparse.Namespace) -> list[str]:
     run = partial(run_part, args=args)
     parts = [part for part in in_order() if is_wanted(part, args)]
     failed = []
-    with Pool(args.processes) as pool:
+    # Trainer looks for garbage after each training: not in the libraries, which stay.
+    with Pool(args.processes, initializer=gc.freeze) as pool:
         for part, (said, has_failed) in zip(parts, pool.imap(run, parts), strict=True):
             LOG.info("%s: %s", part.file(Path()), said)
             if has_failed:

@@ -76,8 +76,8 @@ def loreft(rank: int, positions: str, **others: Any) -> dict[str, Any]:
 ENDS = {"encoder": "f3+l3", "decoder": "f5+l5"}
 PAPERS = {"encoder": "f3", "decoder": "f5+l5"}
 
-# What a method has to be better than: the base model as it is in open-ended tasks, and one answer
-# to all rows where answers are few.
+# What a method has to be better than: the base model as it is in open-ended tasks; where answers
+# are few, one answer to all rows and, of an encoder, a head alone.
 UNTRAINED = Compared("base model", NONE, rates=())
 ONE_ANSWER = Compared("one answer to all", CONSTANT, rates=())
 HEAD_ONLY = Compared("head only", "probe", only="encoder")
